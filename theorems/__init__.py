@@ -1,0 +1,1 @@
+"""The five theorems, and what they share: claims, search, exact arithmetic, reports."""

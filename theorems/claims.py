@@ -1,0 +1,340 @@
+"""A claim, and what it means to judge it on an instance.
+
+A claim is one statement: of the paper, or a repaired one.  It is judged on *instances*, which come from three
+sources (a small exact one, a search, a fine-tuned network), and the same comparison runs on all of them.  The
+result is `Evidence`: both sides, the margin between them, the tolerance that rounding allows, the hypotheses
+as they were met on this very instance, and an outcome.  Five outcomes exist and they are never merged:
+
+    HOLDS                the two sides are in the stated relation, by more than rounding
+    FAILS                they are not, by more than rounding
+    ASSUMPTION_VIOLATED  a hypothesis is not met on this instance, whatever the two sides do
+    INCONCLUSIVE         the margin lies inside the tolerance
+    NOT_JUDGED           an ingredient is missing, and the note names it
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from hypothesis.strategies import SearchStrategy
+
+from . import linalg
+
+
+class Judgement(StrEnum):
+    """What the ledger says of a claim, once and for all."""
+
+    TRUE = "TRUE"
+    CONDITIONAL = "CONDITIONAL"
+    FALSE = "FALSE"
+    ILL_POSED = "ILL_POSED"
+    DEFINITION = "DEFINITION"
+    EMPIRICAL = "EMPIRICAL"
+
+    @property
+    def refuted(self) -> bool:
+        """Whether exact and search instances must show the claim failing."""
+        return self in (Judgement.FALSE, Judgement.ILL_POSED)
+
+    @property
+    def stands(self) -> bool:
+        """Whether no instance that meets the assumptions may show the claim failing."""
+        return self in (Judgement.TRUE, Judgement.CONDITIONAL)
+
+
+class Outcome(StrEnum):
+    """What one instance says of a claim."""
+
+    HOLDS = "HOLDS"
+    FAILS = "FAILS"
+    ASSUMPTION_VIOLATED = "ASSUMPTION_VIOLATED"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    NOT_JUDGED = "NOT_JUDGED"
+
+
+class Source(StrEnum):
+    """Where an instance comes from."""
+
+    EXACT = "exact"
+    SEARCH = "search"
+    OBSERVED = "observed"
+
+
+Strategies = SearchStrategy | tuple[SearchStrategy, ...]
+RELATIONS = ("<=", ">=", "<", ">", "==")
+
+
+class MissingIngredient(ValueError):  # noqa: N818  (it is no failure of the library: it becomes NOT_JUDGED)
+    """Raised by a comparison that cannot be made on an instance; its text names what is missing."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sides and the relation that the claim says they have.
+
+    Attributes:
+        lhs: the measured side; a number, or an array when the claim speaks of many inputs at once.
+        relation: one of <=, >=, <, >, ==.
+        rhs: the side of the formula.
+        scale: the largest magnitude that entered the difference (not the difference itself: where terms
+            cancel, rounding is relative to what cancelled).  None takes max(|lhs|, |rhs|).
+        operations: rounded operations on the longest path to either side; with `scale` and machine epsilon
+            it makes the tolerance.
+        extra: a further absolute error that is not rounding, such as that of a quadrature.
+    """
+
+    lhs: Any
+    relation: str
+    rhs: Any
+    scale: Any = None
+    operations: int = 8
+    extra: Any = 0.0
+
+    def __post_init__(self) -> None:
+        if self.relation not in RELATIONS:
+            raise ValueError(f"relation={self.relation!r} is unknown: use one of {', '.join(RELATIONS)}")
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether both sides are exact numbers, so that no tolerance is due."""
+        kinds = [np.asarray(side).dtype.kind for side in (self.lhs, self.rhs)]
+        return "O" in kinds and set(kinds) <= {"O", "i"}  # exact numbers, and integers beside them
+
+    def worst(self) -> Verdict:
+        """Judge every element and return the one that speaks loudest against the claim."""
+        verdicts = self._exact() if self.is_exact else self._floating()
+        order = (Outcome.FAILS, Outcome.INCONCLUSIVE, Outcome.HOLDS)
+        worst = min(verdicts, key=lambda v: (order.index(v.outcome), v.margin - v.tolerance))
+        failing = sum(v.outcome is Outcome.FAILS for v in verdicts)
+        return Verdict(
+            worst.lhs, worst.rhs, worst.margin, worst.tolerance, worst.outcome, len(verdicts), failing
+        )
+
+    def _margin(self, lhs: Any, rhs: Any) -> Any:
+        if self.relation == "==":
+            return -abs(lhs - rhs)
+        return rhs - lhs if self.relation in ("<=", "<") else lhs - rhs
+
+    def _exact(self) -> list[Verdict]:
+        lhs, rhs = np.broadcast_arrays(np.atleast_1d(self.lhs), np.atleast_1d(self.rhs))
+        verdicts = []
+        for left, right in zip(lhs.ravel(), rhs.ravel(), strict=True):
+            margin = self._margin(left, right)
+            sign = linalg.sign(margin)
+            holds = sign > 0 if self.relation in ("<", ">") else sign >= 0
+            outcome = Outcome.HOLDS if holds else Outcome.FAILS
+            verdicts.append(Verdict(left, right, margin, 0.0, outcome))
+        return verdicts
+
+    def _floating(self) -> list[Verdict]:
+        lhs, rhs = (np.atleast_1d(np.asarray(side, dtype=np.float64)) for side in (self.lhs, self.rhs))
+        scale = np.maximum(abs(lhs), abs(rhs)) if self.scale is None else np.asarray(self.scale, np.float64)
+        tolerance = linalg.gamma(self.operations) * scale + np.asarray(self.extra, np.float64)
+        lhs, rhs, scale, tolerance = np.broadcast_arrays(lhs, rhs, scale, tolerance)
+        verdicts = []
+        for left, right, size, slack in zip(
+            *(a.ravel().tolist() for a in (lhs, rhs, scale, tolerance)), strict=True
+        ):
+            margin = self._margin(left, right)
+            verdicts.append(Verdict(left, right, margin, slack, self._outcome(margin, slack, size)))
+        return verdicts
+
+    def _outcome(self, margin: float, tolerance: float, scale: float) -> Outcome:
+        if not np.isfinite(margin):
+            raise MissingIngredient(f"a side of the comparison is not finite (margin {margin})")
+        if self.relation == "==":
+            if margin < -tolerance:
+                return Outcome.FAILS
+            blind = tolerance >= scale > 0  # a tolerance as large as the numbers cannot see anything
+            return Outcome.INCONCLUSIVE if blind else Outcome.HOLDS
+        if margin < -tolerance:
+            return Outcome.FAILS
+        strict = self.relation in ("<", ">")
+        clear = margin > tolerance or (tolerance == 0 and margin == 0 and not strict)
+        return Outcome.HOLDS if clear else Outcome.INCONCLUSIVE
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The sides of a comparison at its worst element, and how many elements there were and failed."""
+
+    lhs: Any
+    rhs: Any
+    margin: Any
+    tolerance: float
+    outcome: Outcome
+    count: int = 1
+    failing: int = 0
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """A hypothesis of a claim, checked on each instance: `check` returns whether it is met, and a value."""
+
+    name: str
+    check: Callable[[Any], tuple[bool, Any]]
+
+
+@dataclass(frozen=True)
+class AssumptionCheck:
+    """How a hypothesis fared on one instance."""
+
+    name: str
+    met: bool
+    value: Any
+
+
+@dataclass(frozen=True)
+class Control:
+    """A deliberately broken variant of a claim that holds: the same machinery must reject it.
+
+    Attributes:
+        broken: what was removed or tightened, in words.
+        compare: the comparison of the broken variant; None keeps the claim's own (a hypothesis was dropped).
+        assumes: the hypotheses that are kept.
+        exact: one exact instance on which the broken variant fails.
+        strategy: where a search for a failure looks; None takes the claim's own.
+    """
+
+    broken: str
+    exact: Callable[[], Any]
+    compare: Callable[[Any], Comparison] | None = None
+    assumes: tuple[Assumption, ...] = ()
+    strategy: Callable[[], Strategies] | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    r"""One statement, with everything that is needed to judge it.
+
+    Attributes:
+        id: `T2.6` is equation 6, under theorem 2; `T2.a` a claim made in words; `T2.R1` the first repair.
+        theorem: the name of the module that owns it.
+        statement: LaTeX, as printed for the paper's own.
+        judgement: what the ledger says.
+        reason: one line that says why.
+        plain: the claim and its fate in plain words, for readers without the paper.
+        equation: the equation's number in the paper, where there is one.
+        compare: instance -> Comparison; None for rows that only define something.
+        assumes: hypotheses checked on each instance.
+        repaired_by: ids of the statements that take its place.
+        exact: exact instances by label: the counterexample of a refuted claim, witnesses of one that holds.
+        worked: the counterexample (or the witness) worked out in numbers, for people.
+        strategy: where the search looks; several strategies are searched in order, small exact ones first.
+        control: the negative control of a claim that holds.
+        observe: FineTuning -> instances, for networks that were really trained.
+        must_fail_on: subjects on which training itself must produce a counterexample.
+        detail: observed instance -> rows (layer, measured, bound, slack), for claims that go layer by layer.
+    """
+
+    id: str
+    theorem: str
+    statement: str
+    judgement: Judgement
+    reason: str
+    plain: str = ""
+    equation: str | None = None
+    compare: Callable[[Any], Comparison] | None = None
+    assumes: tuple[Assumption, ...] = ()
+    repaired_by: tuple[str, ...] = ()
+    exact: Callable[[], dict[str, Any]] | None = None
+    worked: str = ""
+    strategy: Callable[[], Strategies] | None = None
+    control: Control | None = None
+    observe: Callable[[Any], Iterable[Any]] | None = None
+    must_fail_on: Callable[[dict[str, Any]], bool] = field(default=lambda _subject: False)
+    detail: Callable[[Any], tuple[dict[str, Any], ...]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.judgement.refuted and (self.exact is None or self.compare is None):
+            raise ValueError(
+                f"{self.id} is judged {self.judgement} and needs `exact` (its counterexample) and `compare`"
+            )
+        if self.judgement.stands and self.control is None:
+            raise ValueError(f"{self.id} is judged {self.judgement} and needs a negative `control`")
+
+    def judge(self, instance: Any, source: Source, subject: dict[str, Any] | None = None) -> Evidence:
+        """Compare both sides on one instance; a missing ingredient is NOT_JUDGED, a crash stays one."""
+        start = time.perf_counter()
+        if self.compare is None:
+            raise ValueError(f"{self.id} is a {self.judgement} row and has nothing to compare")
+        try:
+            checks = tuple(AssumptionCheck(a.name, *a.check(instance)) for a in self.assumes)
+            verdict = self.compare(instance)
+            relation, verdict = verdict.relation, verdict.worst()
+        except MissingIngredient as missing:
+            seconds = time.perf_counter() - start
+            return Evidence(self.id, self.theorem, source, subject, seconds=seconds, note=str(missing))
+        met = all(check.met for check in checks)
+        return Evidence(
+            claim=self.id,
+            theorem=self.theorem,
+            source=source,
+            subject=subject,
+            lhs=verdict.lhs,
+            relation=relation,
+            rhs=verdict.rhs,
+            margin=verdict.margin,
+            tolerance=verdict.tolerance,
+            assumptions=checks,
+            outcome=verdict.outcome if met else Outcome.ASSUMPTION_VIOLATED,
+            count=verdict.count,
+            failing=verdict.failing,
+            seconds=time.perf_counter() - start,
+            note=getattr(instance, "note", ""),
+            layers=self.detail(instance) if self.detail is not None and source is Source.OBSERVED else (),
+        )
+
+    def broken(self) -> Claim:
+        """Return the negative control as a claim of its own, which must turn out to fail."""
+        if self.control is None:
+            raise ValueError(f"{self.id} has no negative control: it is judged {self.judgement}")
+        return Claim(
+            id=f"{self.id}~",
+            theorem=self.theorem,
+            statement=self.statement,
+            judgement=Judgement.FALSE,
+            reason=self.control.broken,
+            compare=self.control.compare or self.compare,
+            assumes=self.control.assumes,
+            exact=lambda: {"control": self.control.exact()},
+            strategy=self.control.strategy or self.strategy,
+        )
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one instance says of one claim.
+
+    `count` inputs were looked at and `failing` of them fail; `error` names a crash, which is never a pass.
+    """
+
+    claim: str
+    theorem: str
+    source: Source
+    subject: dict[str, Any] | None = None
+    lhs: Any = None
+    relation: str | None = None
+    rhs: Any = None
+    margin: Any = None
+    tolerance: float | None = None
+    assumptions: tuple[AssumptionCheck, ...] = ()
+    outcome: Outcome = Outcome.NOT_JUDGED
+    count: int = 0
+    failing: int = 0
+    seconds: float = 0.0
+    note: str = ""
+    error: str = ""
+    layers: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def slack(self) -> float | None:
+        """How many times larger the bound is than what it bounds, rhs / lhs; None where lhs is 0."""
+        if self.lhs is None or float(self.lhs) == 0 or self.relation not in ("<=", "<"):
+            return None
+        return float(self.rhs) / float(self.lhs)

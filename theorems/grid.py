@@ -1,0 +1,143 @@
+"""What `peftproof verify` runs: which claims on which networks, and in which order."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ..models import reference
+from . import verify
+from .claims import Outcome, Source
+from .ledger import THEOREMS, ledger
+from .render import tally
+from .report import Report
+
+SEEDS = 2
+FULL_SEEDS = 5
+
+
+@dataclass(frozen=True)
+class Job:
+    """A verification that was asked for."""
+
+    report: Report
+    theorems: tuple[str, ...]
+    networks: tuple[str, ...]
+    methods: tuple[str, ...]
+    seeds: int
+    full: bool
+
+
+def plan(
+    theorems: tuple[str, ...] = (),
+    networks: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
+    *,
+    seeds: int | None = None,
+    full: bool = False,
+) -> Job:
+    """Resolve what was asked for; nothing named means everything.
+
+    Raises:
+        ValueError: an unknown theorem, network or method, or a method that none of the networks has.
+    """
+    book = ledger(*theorems)
+    names = networks or tuple(reference.REFERENCES)
+    chosen = [reference.reference(name) for name in names]
+    for method in methods:
+        reference.check_method(method, chosen)
+    seeds = seeds or (FULL_SEEDS if full else SEEDS)
+    settings = {
+        "theorems": list(theorems or THEOREMS),
+        "networks": list(names),
+        "methods": list(methods),
+        "seeds": seeds,
+        "full": full,
+    }
+    return Job(
+        Report(book, settings=settings), tuple(theorems or THEOREMS), tuple(names), methods, seeds, full
+    )
+
+
+def run(job: Job, say: Callable[[str], None] = print) -> Report:
+    """Judge exact instances, then search, then train and observe; `say` gets a line for each step done."""
+    with _progress() as progress:
+        _exact(job, say)
+        _search(job, say, progress)
+        for network in job.networks:
+            _observe(job, network, say, progress)
+    return job.report
+
+
+def _progress() -> Progress:
+    """A display on stderr, and only where a person is looking."""
+    console = Console(stderr=True, width=79)
+    columns = (TextColumn("{task.description:<34}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(
+        *columns, console=console, transient=True, disable=not sys.stderr.isatty(), redirect_stdout=True
+    )
+
+
+def _exact(job: Job, say: Callable[[str], None]) -> None:
+    start = time.perf_counter()
+    for claim in job.report.ledger:
+        for evidence in verify.exact_evidence(claim):
+            job.report.add(evidence)
+        job.report.add_control(verify.control_evidence(claim))
+    found = [e for e in job.report.evidence if e.source is Source.EXACT]
+    rejected = sum(e.outcome is Outcome.FAILS for e in job.report.controls)
+    say(
+        f"exact     {len(found)} instances: {tally(found)}; "
+        f"{rejected} of {len(job.report.controls)} negative controls rejected  {_took(start)}"
+    )
+
+
+def _search(job: Job, say: Callable[[str], None], progress: Progress) -> None:
+    start = time.perf_counter()
+    searchable = [c for c in job.report.ledger if c.strategy is not None]
+    task = progress.add_task("search", total=len(searchable))
+    found = []
+    for claim in searchable:
+        found.append(verify.search_evidence(claim, examples=verify.THOROUGH if job.full else None))
+        job.report.add(found[-1])
+        progress.advance(task)
+    progress.remove_task(task)
+    refuted = sum(e.outcome is Outcome.FAILS for e in found)
+    say(
+        f"search    {len(found)} claims: {refuted} counterexamples found, {len(found) - refuted} "
+        f"survive  {_took(start)}"
+    )
+
+
+def _observe(job: Job, network: str, say: Callable[[str], None], progress: Progress) -> None:
+    methods = reference.methods_of(network, job.methods or None)
+    task = progress.add_task(f"{network}: pretraining", total=len(methods))
+
+    def step(text: str) -> None:
+        progress.update(task, description=f"{network}: {text}"[:34])
+
+    start = time.perf_counter()
+    for tunings in reference.finetunings(
+        network, methods=methods, seeds=tuple(range(job.seeds)), progress=step
+    ):
+        found = []
+        for tuning in tunings:
+            for claim in job.report.ledger:
+                evidence = verify.observed_evidence(claim, tuning)
+                job.report.add(evidence)
+                found += [evidence] if evidence is not None else []
+        name = tunings[0].method.name
+        accuracy = sum(t.facts["test_accuracy"] for t in tunings) / len(tunings)
+        say(f"observed  {network:<12}{name:<9} accuracy {accuracy:.2f}  {tally(found):<34}{_took(start)}")
+        progress.advance(task)
+        start = time.perf_counter()
+    progress.remove_task(task)
+
+
+def _took(start: float) -> str:
+    return f"{time.perf_counter() - start:.1f} s"
