@@ -21,11 +21,11 @@ def _prepare() -> None:
     """Enable float64 and keep compiled programs: the command may, the library never does."""
     import jax
 
-    from ..models.cache import default_folder
+    from ..models.cache import Cache
 
     jax.config.update("jax_enable_x64", True)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(default_folder() / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(Cache().folder / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 

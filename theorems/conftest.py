@@ -41,7 +41,8 @@ def pytest_unconfigure(config):
 @pytest.fixture(scope="session")
 def small_grid():
     """A few real fine-tunings: enough to see every observed claim at work, trained once and cached."""
-    from peftproof.models import reference  # noqa: PLC0415  (after float64 is on)
+    from peftproof.models import reference
+    from peftproof.models.cache import Cache
 
     wanted = {
         "mlp-relu": ("full", "head", "lora-r2"),
@@ -51,5 +52,5 @@ def small_grid():
     return {
         (network, tunings[0].method.name): tunings[0]
         for network, methods in wanted.items()
-        for tunings in reference.finetunings(network, methods=methods, seeds=(0,))
+        for tunings in reference.finetunings(network, methods=methods, seeds=(0,), cache=Cache())
     }

@@ -11,8 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..models import reference
+from ..models.cache import Cache
+from ..models.finetuning import FineTuning
+from ..models.fit import Progress as FitProgress
+from ..models.methods import method as find_method
 from . import verify
-from .claims import Outcome, Source
+from .claims import Evidence, Outcome, Source
 from .ledger import THEOREMS, ledger
 from .render import tally
 from .report import Report
@@ -50,7 +54,11 @@ def plan(
     names = networks or tuple(reference.REFERENCES)
     chosen = [reference.reference(name) for name in names]
     for method in methods:
-        reference.check_method(method, chosen)
+        find_method(method)
+        if not any(method.split("-")[0] == own.split("-")[0] for r in chosen for own in r.methods):
+            raise ValueError(
+                f"method {method!r} applies to none of {', '.join(names)}: choose another network or method"
+            )
     seeds = seeds or (FULL_SEEDS if full else SEEDS)
     settings = {
         "theorems": list(theorems or THEOREMS),
@@ -62,6 +70,13 @@ def plan(
     return Job(
         Report(book, settings=settings), tuple(theorems or THEOREMS), tuple(names), methods, seeds, full
     )
+
+
+def methods_of(job: Job, network: str) -> tuple[str, ...]:
+    """Return the methods to fine-tune a network with: those asked for that it has, its own by default."""
+    own = reference.reference(network).methods
+    families = {name.split("-")[0] for name in own}
+    return tuple(m for m in job.methods if m.split("-")[0] in families) if job.methods else own
 
 
 def run(job: Job, say: Callable[[str], None] = print) -> Report:
@@ -115,28 +130,31 @@ def _search(job: Job, say: Callable[[str], None], progress: Progress) -> None:
 
 
 def _observe(job: Job, network: str, say: Callable[[str], None], progress: Progress) -> None:
-    methods = reference.methods_of(network, job.methods or None)
+    methods, cache = methods_of(job, network), Cache()
+    if not methods:
+        return
     task = progress.add_task(f"{network}: pretraining", total=len(methods))
 
-    def step(text: str) -> None:
-        progress.update(task, description=f"{network}: {text}"[:34])
+    def step(state: FitProgress) -> None:
+        progress.update(task, description=f"{state.label} {state.step}/{state.steps}"[:34])
 
     start = time.perf_counter()
-    for tunings in reference.finetunings(
-        network, methods=methods, seeds=tuple(range(job.seeds)), progress=step
-    ):
-        found = []
-        for tuning in tunings:
-            for claim in job.report.ledger:
-                evidence = verify.observed_evidence(claim, tuning)
-                job.report.add(evidence)
-                found += [evidence] if evidence is not None else []
+    for tunings in reference.finetunings(network, methods, tuple(range(job.seeds)), cache, step):
+        found = [e for tuning in tunings for e in _judge(job, tuning)]
         name = tunings[0].method.name
         accuracy = sum(t.facts["test_accuracy"] for t in tunings) / len(tunings)
-        say(f"observed  {network:<12}{name:<9} accuracy {accuracy:.2f}  {tally(found):<34}{_took(start)}")
+        say(f"observed  {network:<12}{name:<9}accuracy {accuracy:.2f}  {tally(found):<30}{_took(start):>7}")
         progress.advance(task)
         start = time.perf_counter()
     progress.remove_task(task)
+
+
+def _judge(job: Job, tuning: FineTuning) -> list[Evidence]:
+    found = [verify.observed_evidence(claim, tuning) for claim in job.report.ledger]
+    found = [evidence for evidence in found if evidence is not None]
+    for evidence in found:
+        job.report.add(evidence)
+    return found
 
 
 def _took(start: float) -> str:

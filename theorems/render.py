@@ -40,17 +40,16 @@ def subject(evidence: Evidence) -> str:
 
 
 def sides(evidence: Evidence) -> str:
-    """Both sides of a comparison with margin, tolerance and subject."""
+    """Subject, both sides, margin and tolerance of a comparison."""
     if evidence.lhs is None:
         return f"{subject(evidence)}: {evidence.error or evidence.note}"
     tolerance = "exact" if evidence.tolerance == 0 else f"tolerance {number(evidence.tolerance)}"
     relation = f"{number(evidence.lhs)} {evidence.relation} {number(evidence.rhs)}"
     counts = (
-        f" on {evidence.failing} of {evidence.count} inputs"
-        if evidence.failing and evidence.count > 1
-        else ""
+        f" ({evidence.failing} of {evidence.count} fail)" if evidence.failing and evidence.count > 1 else ""
     )
-    return f"{relation}, margin {number(evidence.margin)}, {tolerance}; {subject(evidence)}{counts}"
+    where = "" if evidence.subject is None else f"{subject(evidence)}: "
+    return f"{where}{relation}{counts}, margin {number(evidence.margin)}, {tolerance}"
 
 
 def tally(found: list[Evidence]) -> str:

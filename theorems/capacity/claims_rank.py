@@ -31,7 +31,7 @@ def _base_twin(pair: FeedForward) -> FeedForward:
 
 def _twin_norms(pair: FeedForward) -> Comparison:
     projected = rank.low_rank_twin(pair).update_norms
-    size = None if pair.is_exact else 1e-300 + np.array(pair.update_norms)
+    size = None if pair.is_exact else np.array(pair.update_norms)
     rhs = np.array(pair.update_norms, dtype=object if pair.is_exact else float)
     rhs = rhs if pair.is_exact else rhs * (1 + linalg.gamma(64 * pair.operations))
     return Comparison(np.array(projected), "<=", rhs, scale=size, operations=16 * pair.operations)
