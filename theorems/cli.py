@@ -26,7 +26,8 @@ def _prepare() -> None:
     jax.config.update("jax_enable_x64", True)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Cache().folder / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def _usage(run: Callable[[], Any]) -> Any:
@@ -80,7 +81,8 @@ def verify(
     except KeyboardInterrupt:
         report.complete = False
     for theorem in job.theorems:
-        _echo("", *render.theorem_table(report, theorem), "", *render.slack_table(report, theorem))
+        for table in (render.theorem_table, render.slack_table, render.layer_table):
+            _echo("", *table(report, theorem))
     _echo("", *render.summary(report))
     if json_file is not None:
         report.save(json_file)

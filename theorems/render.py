@@ -141,6 +141,31 @@ def _slack_cell(found: list[Evidence]) -> str:
     return f"{statistics.median(slacks):.3g}{mark}"
 
 
+def layer_table(report: Report, theorem: str) -> list[str]:
+    """Where a bound loses: its slack after each layer, per network and method, the median over seeds."""
+    wanted = getattr(import_module(f".{theorem}", __package__), "LAYERED", {})
+    rows: dict[tuple[str, ...], list[tuple]] = {}
+    for e in report.evidence:
+        if e.claim in wanted and e.layers:
+            key = (e.subject["network"], e.subject["method"], wanted[e.claim])
+            rows.setdefault(key, []).append(e.layers)
+    if not rows:
+        return []
+    lines = ["slack after each layer (. = nothing moved there)", "-" * WIDTH]
+    for (network, method, name), found in rows.items():
+        cells = []
+        for same_layer in zip(*found, strict=True):
+            slacks = [row["slack"] for row in same_layer if row["slack"] is not None]
+            cells.append(
+                f"{same_layer[0]['layer']} {statistics.median(slacks):.3g}"
+                if slacks
+                else f"{same_layer[0]['layer']} ."
+            )
+        text = f"{network:<12}{method:<9}{name:<7}" + ", ".join(cells)
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * 28, break_on_hyphens=False)
+    return [*lines, "-" * WIDTH]
+
+
 def summary(report: Report) -> list[str]:
     """The verdict in plain words, with the next command to run."""
     claims = list(report.ledger)
@@ -176,7 +201,7 @@ def _trained_counterexample(report: Report, claim: Claim) -> str:
     worst = loudest(_fails_in_training(report, claim))
     return (
         f"Training itself refutes {claim.id}: {subject(worst)} has {number(worst.lhs)} where at most "
-        f"{number(worst.rhs)} is claimed, and fails on {worst.failing} of {worst.count} test inputs."
+        f"{number(worst.rhs)} is claimed, in {worst.failing} of {worst.count} comparisons."
     )
 
 

@@ -4,4 +4,5 @@ from . import claims_bounds, claims_layers, claims_printed, claims_rank
 
 TITLE = "Theorem 2 (capacity): how far can fine-tuning move the output?"
 SLACK = {"T2.6": "(6)", "T2.R1": "(A)", "T2.R2": "(B)", "T2.R3": "(C)"}
+LAYERED = {"T2.R1": "(A)", "T2.R2": "(B)"}
 CLAIMS = (*claims_printed.CLAIMS, *claims_bounds.CLAIMS, *claims_rank.CLAIMS, *claims_layers.CLAIMS)

@@ -87,7 +87,7 @@ def attack(
     """
     budgets = _check(network, budgets, x, radius)
     leaves = tree.paths(network.params)
-    starts = _starts(leaves, budgets, key, restarts, start)
+    starts = _starts(leaves, budgets, key, restarts, [] if start is None else [tree.paths(start)])
     limit = jnp.full(len(x), 0.0 if radius is None else radius)
     moves = jnp.asarray(radius is not None)
     results = _search(network.apply, steps, network.params, budgets, jnp.asarray(x), limit, starts, moves)
@@ -126,23 +126,16 @@ def _toward(path: str, direction: Array, budget: Array) -> Array:
     return budget * direction / jnp.maximum(jnp.linalg.norm(direction), 1e-300)
 
 
-def _starts(base: dict, budgets: dict[str, float], key: PRNGKeyArray, restarts: int, start: Any) -> dict:
-    """Stack of starting updates: aligned with the weights, random ones, and the given one."""
-    given = (
-        []
-        if start is None
-        else [{p: jnp.asarray(leaf) for p, leaf in tree.paths(start).items() if p in base}]
-    )
-    aligned = {
-        p: _toward(p, jnp.where(jnp.any(leaf != 0), leaf, 1.0), budgets[p]) for p, leaf in base.items()
-    }
-    drawn = []
-    for one in jax.random.split(key, max(restarts, 1))[:restarts]:
+@partial(jax.jit, static_argnames="restarts")
+def _starts(base: dict, budgets: dict, key: PRNGKeyArray, restarts: int, given: list[dict]) -> dict:
+    """Stack the starting updates: those given, one aligned with the weights, and random ones."""
+    aligned = {p: jnp.where(jnp.any(leaf != 0), leaf, 1.0) for p, leaf in base.items()}
+    directions = [aligned]
+    for one in jax.random.split(key, restarts + 1)[1:]:
         keys = dict(zip(base, jax.random.split(one, len(base)), strict=True))
-        drawn.append(
-            {p: _toward(p, jax.random.normal(keys[p], w.shape, w.dtype), budgets[p]) for p, w in base.items()}
-        )
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *given, aligned, *drawn)
+        directions.append({p: jax.random.normal(keys[p], w.shape, w.dtype) for p, w in base.items()})
+    starts = [{p: _toward(p, leaf, budgets[p]) for p, leaf in one.items()} for one in directions]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *given, *starts)
 
 
 def _moved(apply: Any, params: Any, update: dict, x: Array) -> Array:
