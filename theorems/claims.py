@@ -229,6 +229,7 @@ class Claim:
         control: the negative control of a claim that holds.
         observe: FineTuning -> instances, for networks that were really trained.
         must_fail_on: subjects on which training itself must produce a counterexample.
+        examples: instances per search where they are dear; None leaves it to the caller.
         detail: observed instance -> rows (layer, measured, bound, slack), for claims that go layer by layer.
     """
 
@@ -249,6 +250,7 @@ class Claim:
     observe: Callable[[Any], Iterable[Any]] | None = None
     must_fail_on: Callable[[dict[str, Any]], bool] = field(default=lambda _subject: False)
     detail: Callable[[Any], tuple[dict[str, Any], ...]] | None = None
+    examples: int | None = None
 
     def __post_init__(self) -> None:
         if self.judgement.refuted and (self.exact is None or self.compare is None):

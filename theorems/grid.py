@@ -118,7 +118,11 @@ def _search(job: Job, say: Callable[[str], None], progress: Progress) -> None:
     task = progress.add_task("search", total=len(searchable))
     found = []
     for claim in searchable:
-        found.append(verify.search_evidence(claim, examples=verify.THOROUGH if job.full else None))
+        found.append(
+            verify.search_evidence(
+                claim, examples=verify.THOROUGH if job.full and claim.examples is None else None
+            )
+        )
         job.report.add(found[-1])
         progress.advance(task)
     progress.remove_task(task)

@@ -39,7 +39,10 @@ def test_exact_counterexamples_refute(claim):
         assert all(check.met for check in evidence.assumptions), "a counterexample must meet every hypothesis"
 
 
-@pytest.mark.parametrize("claim", STANDING, ids=ids(STANDING))
+WITNESSED = [c for c in STANDING if c.exact]
+
+
+@pytest.mark.parametrize("claim", WITNESSED, ids=ids(WITNESSED))
 def test_exact_witnesses_hold(claim):
     for label, instance in claim.exact().items():
         assert claim.judge(instance, Source.EXACT).outcome is Outcome.HOLDS, label
@@ -55,9 +58,11 @@ def test_search_refutes_without_being_told(claim):
 
 @pytest.mark.parametrize("claim", STANDING, ids=ids(STANDING))
 def test_search_finds_nothing_against_what_stands(claim):
-    finding = falsify(claim, examples=150)
+    finding = falsify(claim, examples=claim.examples or 150)
     assert finding.outcome is Outcome.HOLDS
-    assert finding.total - finding.unmet >= 100, "enough instances met the assumptions"
+    assert finding.total - finding.unmet >= min(100, claim.examples or 100), (
+        "enough instances met the assumptions"
+    )
 
 
 @pytest.mark.parametrize("claim", STANDING, ids=ids(STANDING))

@@ -43,7 +43,7 @@ def search_evidence(claim: Claim, *, examples: int | None = None, seed: int = 0)
     """Search for a counterexample; None for rows that have nothing to search in."""
     if claim.strategy is None or claim.compare is None:
         return None
-    budget = examples or (EXAMPLES if claim.judgement.refuted else QUICK)
+    budget = examples or claim.examples or (EXAMPLES if claim.judgement.refuted else QUICK)
 
     def run() -> Evidence:
         finding = falsify(claim, examples=budget, seed=seed)

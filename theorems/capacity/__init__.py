@@ -1,8 +1,21 @@
 """Theorem 2, capacity: how far fine-tuning can move the output of a network."""
 
-from . import claims_bounds, claims_layers, claims_printed, claims_rank
+from . import claims_bounds, claims_layers, claims_printed, claims_rank, claims_transformer
 
 TITLE = "Theorem 2 (capacity): how far can fine-tuning move the output?"
-SLACK = {"T2.6": "(6)", "T2.R1": "(A)", "T2.R2": "(B)", "T2.R3": "(C)"}
-LAYERED = {"T2.R1": "(A)", "T2.R2": "(B)"}
-CLAIMS = (*claims_printed.CLAIMS, *claims_bounds.CLAIMS, *claims_rank.CLAIMS, *claims_layers.CLAIMS)
+SLACK = {
+    "T2.6": "(6)",
+    "T2.R1": "(A)",
+    "T2.R2": "(B)",
+    "T2.R3": "(C)",
+    "T2.R20": "chain",
+    "T2.R21": "range",
+}
+LAYERED = {"T2.R1": "(A)", "T2.R2": "(B)", "T2.R20": "chain"}
+CLAIMS = (
+    *claims_printed.CLAIMS,
+    *claims_bounds.CLAIMS,
+    *claims_rank.CLAIMS,
+    *claims_layers.CLAIMS,
+    *claims_transformer.CLAIMS,
+)

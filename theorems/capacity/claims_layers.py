@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ...models.activations import ACTIVATIONS
 from .. import linalg
 from ..claims import Assumption, Claim, Comparison, Control, Judgement
+from ..pasteable import Pasteable
 from . import bounds, identity, instances, observed, strategies
 from .feedforward import FeedForward, chain
 from .instances import TwoPoints
@@ -44,8 +45,8 @@ def _lipschitz(factor: float) -> Callable[[TwoPoints], Comparison]:
     return compare
 
 
-@dataclass(frozen=True)
-class OneLayerTuned:
+@dataclass(frozen=True, repr=False)
+class OneLayerTuned(Pasteable):
     """A uniform chain (all base norms M) in which layer k alone is tuned, by norm φ."""
 
     M: object

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from ...models.activations import ACTIVATIONS
 from .. import linalg
 from ..claims import MissingIngredient
+from ..pasteable import numbers
 from .scalars import SCALARS
 
 
@@ -234,7 +235,7 @@ class FeedForward:
         def show(arrays: Sequence[np.ndarray]) -> str:
             nested = [np.asarray(a) for a in arrays]
             maker = "exact" if self.is_exact else "np.array"
-            return "[" + ", ".join(f"{maker}({_plain(a)})" for a in nested) + "]"
+            return "[" + ", ".join(f"{maker}({numbers(a)})" for a in nested) + "]"
 
         parts = [
             f"weights={show(self.weights)}",
@@ -245,15 +246,6 @@ class FeedForward:
         given = [name for name in ("biases", "bias_updates") if getattr(self, name) is not None]
         parts += [f"{name}={show(getattr(self, name))}" for name in given]
         return f"FeedForward({', '.join(parts)})"
-
-
-def _plain(value: object) -> str:
-    """Nested lists of integers, "p/q" strings or floats, as Python text."""
-    if isinstance(value, np.ndarray | list):
-        return "[" + ", ".join(_plain(item) for item in value) + "]"
-    if isinstance(value, Fraction):
-        return str(value) if value.denominator == 1 else f'"{value}"'
-    return repr(float(value))
 
 
 def chain(weights: Sequence[object], updates: Sequence[object], x: object, **options: object) -> FeedForward:

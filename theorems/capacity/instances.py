@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from .. import linalg
+from ..pasteable import Pasteable
 from . import strategies
 from .feedforward import FeedForward
 from .rank import low_rank_twin
 from .scalars import SCALARS
 
 
-@dataclass(frozen=True)
-class TwoPoints:
+@dataclass(frozen=True, repr=False)
+class TwoPoints(Pasteable):
     """An activation and two points: what a Lipschitz condition is tested on."""
 
     activation: str
@@ -27,8 +28,8 @@ class TwoPoints:
     kind: str = "two points"
 
 
-@dataclass(frozen=True)
-class Extents:
+@dataclass(frozen=True, repr=False)
+class Extents(Pasteable):
     """How far two updates move the same network: one with few parameters, one with many."""
 
     k_few: int
@@ -40,8 +41,8 @@ class Extents:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Coefficients:
+@dataclass(frozen=True, repr=False)
+class Coefficients(Pasteable):
     """The constants M and L and the depth N, from which the printed coefficients of the layers follow."""
 
     M: Any
@@ -55,8 +56,8 @@ class Coefficients:
         return np.array(values, dtype=object if isinstance(self.M, Fraction) else float)
 
 
-@dataclass(frozen=True)
-class UpdateNorms:
+@dataclass(frozen=True, repr=False)
+class UpdateNorms(Pasteable):
     """Layer-wise norms L‖Φ_k‖ of a PEFT solution and of the full solution of the same problem."""
 
     peft: np.ndarray

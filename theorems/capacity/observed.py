@@ -17,6 +17,7 @@ from ...models.network import Network
 from ...models.tree import paths
 from .. import linalg
 from ..claims import MissingIngredient
+from ..pasteable import Pasteable
 from . import strategies
 from .feedforward import FeedForward
 from .instances import Coefficients, Extents, UpdateNorms
@@ -196,8 +197,8 @@ def one_input_split(tuning: FineTuning) -> Iterable[FeedForward]:
         yield replace(pair.single(), note="one test input, split into one integral per layer")
 
 
-@dataclass(frozen=True, eq=False)
-class Matrices:
+@dataclass(frozen=True, eq=False, repr=False)
+class Matrices(Pasteable):
     """Updates of single weight matrices, for claims that speak of one matrix at a time."""
 
     updates: list[np.ndarray]
@@ -218,8 +219,8 @@ def matrices(tuning: FineTuning) -> Iterable[Matrices]:
         yield Matrices(updates)
 
 
-@dataclass(frozen=True, eq=False)
-class Factors:
+@dataclass(frozen=True, eq=False, repr=False)
+class Factors(Pasteable):
     """LoRA factors of one layer: B of shape (m, r), A of shape (r, n)."""
 
     B: np.ndarray

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from ..claims import Comparison
+from ..pasteable import Pasteable
 from . import bounds, observed
 from .attack import attack, budgets_of
 from .feedforward import FeedForward
@@ -22,8 +23,8 @@ INPUTS = 2  # test inputs that the attack works on
 STEPS = 15
 
 
-@dataclass(frozen=True, eq=False)
-class Sandwich:
+@dataclass(frozen=True, eq=False, repr=False)
+class Sandwich(Pasteable):
     """A lower and an upper bound on the supremum over all updates within budgets, per input.
 
     Attributes:

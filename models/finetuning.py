@@ -1,0 +1,279 @@
+"""A fine-tuned network as the theorems observe it, and the cached way to one."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, ArrayLike, Float, PyTree
+from scipy.special import logsumexp
+
+from . import tree
+from .cache import Cache, Json, digest, environment
+from .fit import Progress, check_rates, check_seeds, fit
+from .methods.base import Method, Reparameterization
+from .methods.full import Full
+from .network import Network
+from .polish import polish
+from .tasks import PARTS, Task
+from .training import Phi, Program, Settings, cross_entropy, hashable
+from .tree import Params
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class FineTuning:
+    """A base network, a method and the Φ that training found; all of it in float64, for judging.
+
+    Attributes:
+        network: f and θ₀.
+        task: what it was trained on.
+        method: how.
+        phi: Φ.
+        seed: of the run.
+        full: the fully fine-tuned θ of the same seed, for comparison; None when it is not known.
+        facts: what is known of the run, plain numbers: `learning_rate`, `step`, `gradient_norm`, `seconds`
+            (of all runs that the rate was chosen from), `train_loss`, `train_accuracy`, the same for
+            `validation` and `test`, and, with the prefix `zero_shot_`, of the base network.
+
+    Raises:
+        ValueError: parameters that are not float64, or Φ or `full` of another structure than the method
+            needs.
+    """
+
+    network: Network
+    task: Task
+    method: Method
+    phi: Phi
+    seed: int = 0
+    full: Params | None = None
+    facts: dict[str, float | int] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for argument, params in (("network", self.network.params), ("phi", self.phi), ("full", self.full)):
+            dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(params)}
+            if dtypes - {"float64"}:
+                raise ValueError(
+                    f"{argument}: got {', '.join(sorted(dtypes))}, needs float64 to be judged; run "
+                    "jax.config.update('jax_enable_x64', True) at the start of the program, then cast it, "
+                    "with network.astype('float64') or jax.tree.map"
+                )
+        tree.check_like(self.phi, self.reparameterization.template, "phi")
+        if self.full is not None:
+            tree.check_like(self.full, self.network.params, "full")
+
+    @functools.cached_property
+    def reparameterization(self) -> Reparameterization:
+        """The map g."""
+        return self.method.reparameterize(self.network)
+
+    @functools.cached_property
+    def delta(self) -> Params:
+        """The update Δθ = g(Φ)."""
+        return self.reparameterization.g(self.phi)
+
+    @functools.cached_property
+    def theta(self) -> Params:
+        """The fine-tuned parameters θ = θ₀ + g(Φ)."""
+        return tree.add(self.network.params, self.delta)
+
+    def __repr__(self) -> str:
+        accuracy = self.facts.get("test_accuracy")
+        return (
+            f"FineTuning({self.network.name!r}, {self.task.name!r}, {self.method.name!r}, seed={self.seed}, "
+            f"k={self.reparameterization.k}, d={self.network.d}"
+            + ("" if accuracy is None else f", test_accuracy={accuracy:.3f}")
+            + ")"
+        )
+
+
+def finetune(
+    network: Network,
+    task: Task,
+    method: Method,
+    *,
+    seeds: Sequence[int] = (0,),
+    learning_rates: Sequence[float] = (3e-3, 1e-2, 3e-2),
+    steps: int = 500,
+    batch_size: int | None = None,
+    weight_decay: float = 0.0,
+    eval_every: int = 25,
+    patience: int | None = None,
+    dtype: DTypeLike = "float32",
+    polish_to: float | None = None,
+    cache: Cache | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> list[FineTuning]:
+    """Fine-tunes a network to the new task, for each seed at the learning rate best on validation.
+
+    Training is `fit`, in `dtype`; θ₀ and Φ are then cast to float64, and losses and accuracies are those of
+    f(x; θ₀ + g(Φ)) in float64.
+
+    Args:
+        network: the base network; its parameters are cast as needed.
+        task: trains on `task.new`.
+        method: gives g.
+        seeds: as `fit` has it, like the arguments up to `patience`.
+        learning_rates: R rates to choose from.
+        steps: optimizer steps.
+        batch_size: examples in a mini-batch, or None.
+        weight_decay: λ.
+        eval_every: steps between evaluations.
+        patience: evaluations without improvement that end a run, or None.
+        dtype: what training computes in.
+        polish_to: after training, move Φ to a stationary point with this gradient norm, in float64 (see
+            `polish`).
+        cache: keeps all seeds together as one entry, found again by everything that determines the result;
+            None to compute always.
+        progress: called after each evaluation of `fit`; not called when the cache has the result.
+
+    Returns:
+        One FineTuning for each seed. Its `full` is filled in when the method trains all parameters.
+
+    Raises:
+        ValueError: as `fit` and `polish`, and when JAX is limited to 32 bits.
+    """
+    job = _Job(
+        network=network.astype("float64"),
+        task=task,
+        method=method,
+        seeds=check_seeds(seeds),
+        learning_rates=check_rates(learning_rates),
+        settings=Settings(steps, batch_size, weight_decay, eval_every, patience),
+        dtype=tree.check_dtype(dtype).name,
+        polish_to=polish_to,
+    )
+    if cache is None:
+        return job.results(*job.run(progress))
+    key = job.key()
+    found = cache.get(key)
+    if found is None:
+        found = job.run(progress)
+        cache.put(key, *found)
+    return job.results(*found)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What `finetune` was asked for: the key of its result, the way to compute it, and what becomes of it."""
+
+    network: Network
+    task: Task
+    method: Method
+    seeds: tuple[int, ...]
+    learning_rates: tuple[float, ...]
+    settings: Settings
+    dtype: str
+    polish_to: float | None
+
+    @functools.cached_property
+    def reparameterization(self) -> Reparameterization:
+        return self.method.reparameterize(self.network)
+
+    def key(self) -> Json:
+        return {
+            "kind": "finetuning",
+            "architecture": repr(self.network.architecture),
+            "theta0": digest(self.network.params),
+            "code": _code(self.network, self.method, self.task.new.train.x.shape[1:]),
+            "method": [type(self.method).__qualname__, dataclasses.asdict(self.method)],
+            "task": {part: digest(dataclasses.asdict(getattr(self.task.new, part))) for part in PARTS},
+            "settings": dataclasses.asdict(self.settings),
+            **{name: getattr(self, name) for name in ("seeds", "learning_rates", "dtype", "polish_to")},
+            "environment": environment(),
+        }
+
+    def run(self, progress: Callable[[Progress], None] | None) -> tuple[dict[str, np.ndarray], Json]:
+        """Φ by the path of its leaves, each (S, ...), and the facts of each seed."""
+        trained = fit(
+            self.network.astype(self.dtype),
+            self.task.new,
+            self.method,
+            seeds=self.seeds,
+            learning_rates=self.learning_rates,
+            **dataclasses.asdict(self.settings),
+            progress=progress,
+        )
+        runs = []
+        for seed in self.seeds:
+            facts = trained.facts(seed)
+            phi, facts = self._polished(_double(trained.best(seed)), facts)
+            scores = self._scores(self.reparameterization.apply(self.network.params, phi))
+            runs.append((phi, {**facts, **scores, "seconds": trained.seconds}))
+        base = {f"zero_shot_{name}": value for name, value in self._scores(self.network.params).items()}
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[phi for phi, _ in runs])
+        return _named(stacked), {"runs": [{**facts, **base} for _, facts in runs]}
+
+    def results(self, stacked: dict[str, np.ndarray], facts: Json) -> list[FineTuning]:
+        template = self.reparameterization.template
+        leaves, structure = [stacked[name] for name in _named(template)], jax.tree.structure(template)
+        made = []
+        for row, seed in enumerate(self.seeds):
+            phi = jax.tree.unflatten(structure, [jnp.asarray(leaf[row], jnp.float64) for leaf in leaves])
+            one = FineTuning(self.network, self.task, self.method, phi, seed, None, facts["runs"][row])
+            made.append(dataclasses.replace(one, full=one.theta) if self._trains_all() else one)
+        return made
+
+    def _trains_all(self) -> bool:
+        touched = self.reparameterization.touched()
+        return isinstance(self.method, Full) and set(touched) == set(tree.paths(self.network.params))
+
+    def _polished(self, phi: Phi, facts: Json) -> tuple[Phi, Json]:
+        if self.polish_to is None:
+            return phi, facts
+        decay, tolerance = self.settings.weight_decay, self.polish_to
+        train = self.task.new.train
+        polished = polish(self.network, train, self.method, phi, weight_decay=decay, tolerance=tolerance)
+        return polished.phi, {**facts, "gradient_norm": polished.gradient_norm}
+
+    def _scores(self, theta: Params) -> dict[str, float]:
+        """Loss and accuracy of the three splits, in float64."""
+        splits = [getattr(self.task.new, part) for part in PARTS]
+        ends = np.cumsum([len(split) for split in splits])[:-1]
+        # One call for all examples: each shape is compiled anew.
+        x = np.concatenate([split.x for split in splits])
+        logits = np.split(_outputs(hashable(self.network.apply), theta, x), ends)
+        scores = {}
+        for part, split, f in zip(PARTS, splits, logits, strict=True):
+            loss = logsumexp(f, axis=1) - f[np.arange(len(split)), split.y]
+            accuracy = f.argmax(axis=1) == split.y
+            scores |= {f"{part}_loss": float(loss.mean()), f"{part}_accuracy": float(accuracy.mean())}
+        return scores
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(apply: Callable, theta: Params, x: Float[ArrayLike, "p ..."]) -> Float[Array, "p outputs"]:
+    return apply(theta, x)
+
+
+def _code(network: Network, method: Method, shape: tuple[int, ...]) -> dict[str, str]:
+    """What the functions compute, as the sha256 of their lowered programs: names and settings may not tell.
+
+    The code of our own methods is told by the version of the package.
+    """
+    code = {"network": _lowered(hashable(network.apply), network, shape)}
+    if not type(method).__module__.startswith(__package__):
+        program = Program.of(network, method, Settings())
+        phi = method.reparameterize(network).template
+        text = jax.jit(program.theta).lower(phi, network.params).as_text()
+        code["method"] = hashlib.sha256(text.encode()).hexdigest()
+    return code
+
+
+def _lowered(apply: Callable, network: Network, shape: tuple[int, ...]) -> str:
+    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), network.params)
+    batch = jax.ShapeDtypeStruct((1, *shape), network.dtype), jax.ShapeDtypeStruct((1,), "int32")
+    gradient = jax.grad(lambda theta, batch: cross_entropy(apply, theta, batch)[0])
+    return hashlib.sha256(jax.jit(gradient).lower(params, batch).as_text().encode()).hexdigest()
+
+
+def _double(params: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
+
+
+def _named(params: PyTree) -> dict[str, Any]:
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}

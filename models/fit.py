@@ -1,0 +1,299 @@
+"""Training the parameters Φ of a method on a task: every seed and learning rate in one compiled program.
+
+The objective is `mean_i cross_entropy(f(x_i; θ₀ + g(Φ)), y_i) + λ/2 ‖Φ‖²`: weight decay is part of it, so
+that a vanishing gradient means a stationary point of something that can be written down. The optimizer is
+Adam with a cosine schedule. Steps run in chunks (`lax.scan`); between chunks the host sees how far the runs
+are, so that progress can be shown and Ctrl-C works.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from .methods.base import Method
+from .network import Network
+from .tasks import Split, Splits
+from .training import Program, Runs, Settings, evaluate, start, train
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a fit is, as its progress callback is told after each evaluation.
+
+    Args:
+        label: network and method.
+        step: optimizer steps done.
+        steps: optimizer steps in all.
+        train_loss: of the run that is best on validation.
+        validation_loss: of the same run.
+        running: number of runs that early stopping has not ended.
+    """
+
+    label: str
+    step: int
+    steps: int
+    train_loss: float
+    validation_loss: float
+    running: int
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What a fit reached: S seeds × R learning rates, evaluated E times.
+
+    Args:
+        label: network and method.
+        seeds: S seeds.
+        learning_rates: R learning rates.
+        settings: how it was trained.
+        phi: the Φ of each run, a pytree with leaves `(S, R, ...)`.
+        step: the steps at which the runs were evaluated, `(E,)`, from 0 on.
+        train_loss: mean cross-entropy, without weight decay, `(S, R, E)`; NaN after a run was stopped, like
+            the other curves.
+        validation_loss: the same on the validation split.
+        train_accuracy: share of the training examples that are classified rightly, `(S, R, E)`.
+        validation_accuracy: the same on the validation split.
+        gradient_norm: ‖∇‖₂ of the whole objective, weight decay included, over all training examples, `(S,
+            R, E)`.
+        returned: index into `step` of the Φ that each run returns, `(S, R)`.
+        chosen: index of the learning rate with the least validation loss, mean over the seeds.
+        seconds: wall clock of all runs, compilation included.
+    """
+
+    label: str
+    seeds: tuple[int, ...]
+    learning_rates: tuple[float, ...]
+    settings: Settings
+    phi: PyTree[Float[np.ndarray, "S R ..."]]
+    step: Int[np.ndarray, " E"]
+    train_loss: Float[np.ndarray, "S R E"]
+    validation_loss: Float[np.ndarray, "S R E"]
+    train_accuracy: Float[np.ndarray, "S R E"]
+    validation_accuracy: Float[np.ndarray, "S R E"]
+    gradient_norm: Float[np.ndarray, "S R E"]
+    returned: Int[np.ndarray, "S R"]
+    chosen: int
+    seconds: float
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate chosen on validation."""
+        return self.learning_rates[self.chosen]
+
+    def best(self, seed: int) -> PyTree[Float[np.ndarray, "..."]]:
+        """The Φ of a seed at the chosen learning rate.
+
+        Raises:
+            ValueError: a seed that was not fitted.
+        """
+        row = self._row(seed)
+        return jax.tree.map(lambda leaf: leaf[row, self.chosen], self.phi)
+
+    def facts(self, seed: int) -> dict[str, float | int]:
+        """What the run of a seed at the chosen learning rate reached, at the Φ that it returns.
+
+        Raises:
+            ValueError: a seed that was not fitted.
+        """
+        row = self._row(seed)
+        at = row, self.chosen, int(self.returned[row, self.chosen])
+        curves = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "gradient_norm")
+        return {
+            "learning_rate": self.learning_rate,
+            "step": int(self.step[at[-1]]),
+            **{name: float(getattr(self, name)[at]) for name in curves},
+        }
+
+    def __repr__(self) -> str:
+        loss = np.take_along_axis(self.validation_loss, self.returned[..., None], axis=2)[:, self.chosen, 0]
+        return (
+            f"Fit({self.label}, seeds={self.seeds}, learning_rate={self.learning_rate:g}, "
+            f"validation_loss={loss.mean():.4g}, {self.seconds:.1f} s)"
+        )
+
+    def _row(self, seed: int) -> int:
+        if seed not in self.seeds:
+            raise ValueError(f"seed={seed} was not fitted; there are {self.seeds}.")
+        return self.seeds.index(seed)
+
+
+def fit(
+    network: Network,
+    splits: Splits,
+    method: Method,
+    *,
+    seeds: Sequence[int] = (0,),
+    learning_rates: Sequence[float] = (1e-2,),
+    steps: int = 500,
+    batch_size: int | None = None,
+    weight_decay: float = 0.0,
+    eval_every: int = 25,
+    patience: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Fit:
+    r"""Minimizes the training loss over Φ, for every seed and learning rate at once.
+
+    $$\min_\Phi \frac1p \sum_i \mathrm{CE}\bigl(f(x_i; \theta_0 + g(\Phi)), y_i\bigr) + \frac\lambda2
+    \|\Phi\|^2$$
+
+    A seed decides the start of Φ and the order of the mini-batches, and nothing else does: a run is the
+    same whichever runs it is fitted with, up to rounding. It trains in the dtype of the network.
+
+    Args:
+        network: f and θ₀.
+        splits: trains on `train`, chooses on `validation`, and never looks at `test`.
+        method: gives g.
+        seeds: S different integers.
+        learning_rates: R rates to choose from.
+        steps: optimizer steps of a run.
+        batch_size: examples in a mini-batch, drawn without replacement within an epoch; None for all.
+        weight_decay: λ.
+        eval_every: steps between evaluations; it divides `steps`.
+        patience: stop a run after that many evaluations without a lower validation loss, and return the Φ
+            with the lowest; None to run all steps and return the last Φ.
+        progress: called after each evaluation; an exception that it raises ends the fit.
+
+    Raises:
+        ValueError: a setting out of range, a network that does not fit to the data, or runs that all
+            diverge.
+
+    References:
+        Kingma and Ba, *Adam: a method for stochastic optimization*, ICLR 2015.
+        Loshchilov and Hutter, *SGDR: stochastic gradient descent with warm restarts*, ICLR 2017 (the
+        schedule).
+    """
+    started = time.perf_counter()
+    settings = Settings(steps, batch_size, weight_decay, eval_every, patience)
+    seeds, rates = check_seeds(seeds), check_rates(learning_rates)
+    _check_data(network, splits, settings)
+    program = Program.of(network, method, settings)
+    data = {
+        "theta0": network.params,
+        "train": arrays(splits.train, network.dtype),
+        "validation": arrays(splits.validation, network.dtype),
+        "rates": jnp.asarray(np.asarray(rates, network.dtype)),
+    }
+    label = f"{network.name} {method.name}"
+
+    def report(step: int, values: dict[str, np.ndarray], running: int) -> None:
+        if progress is not None:
+            loss = np.nan_to_num(values["validation_loss"], nan=np.inf)
+            train_loss = float(values["train_loss"].flat[loss.argmin()])
+            progress(Progress(label, step, steps, train_loss, float(loss.min()), running))
+
+    runs = start(method.reparameterize(network).init, seeds, len(rates))
+    runs, curves = _train(program, data, runs, _batches(settings, seeds, len(splits.train)), report)
+    returned = np.full(runs.best.shape, len(curves["step"]) - 1) if patience is None else np.array(runs.best)
+    phi = runs.phi if patience is None else runs.best_phi
+    loss = np.take_along_axis(curves["validation_loss"], returned[..., None], axis=2)[..., 0].mean(axis=0)
+    if not np.isfinite(loss).any():
+        raise ValueError(f"learning_rates: got {rates}, and every run of {label} diverged; give smaller ones")
+    return Fit(
+        label=label,
+        seeds=seeds,
+        learning_rates=rates,
+        settings=settings,
+        phi=jax.device_get(phi),
+        returned=returned,
+        chosen=int(np.nanargmin(np.where(np.isfinite(loss), loss, np.nan))),
+        seconds=time.perf_counter() - started,
+        **curves,
+    )
+
+
+def _train(
+    program: Program,
+    data: dict,
+    runs: Runs,
+    batches: Iterator[Int[np.ndarray, "S chunk batch"] | None],
+    report: Callable[[int, dict[str, np.ndarray], int], None],
+) -> tuple[Runs, dict[str, np.ndarray]]:
+    """All runs to their end, with their curves."""
+    settings, evaluations = program.settings, []
+    for index, step in enumerate(range(0, settings.steps + 1, settings.eval_every)):
+        alive = np.array(runs.running)
+        runs, values = evaluate(program, data, runs, index)
+        values = {name: np.where(alive, value, np.nan) for name, value in values.items()}
+        evaluations.append({**values, "step": step})
+        running = int(np.sum(runs.running))
+        report(step, values, running)
+        if step == settings.steps or not running:
+            break
+        runs = train(program, data, runs, next(batches), np.int32(index))
+    return runs, {name: np.stack([e[name] for e in evaluations], axis=-1) for name in evaluations[0]}
+
+
+def _batches(
+    settings: Settings, seeds: tuple[int, ...], examples: int
+) -> Iterator[Int[np.ndarray, "S chunk batch"] | None]:
+    """The rows of the mini-batches, chunk by chunk; an epoch is a permutation without its incomplete rest."""
+    size, count = settings.batch_size, settings.eval_every
+    generators = [np.random.default_rng(seed) for seed in seeds]
+    rows = np.empty((len(seeds), 0, size or 0), np.int32)
+    while True:
+        while size is not None and rows.shape[1] < count:
+            epoch = np.stack([generator.permutation(examples) for generator in generators])
+            epoch = epoch[:, : examples // size * size].reshape(len(seeds), -1, size)
+            rows = np.concatenate([rows, epoch.astype(np.int32)], axis=1)
+        yield None if size is None else rows[:, :count]
+        rows = rows[:, count:]
+
+
+def arrays(split: Split, dtype: np.dtype) -> tuple[Float[Array, "p ..."], Int[Array, " p"]]:
+    """A split as JAX arrays, inputs in the dtype of the network."""
+    return jnp.asarray(split.x.astype(dtype)), jnp.asarray(split.y)
+
+
+def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
+    """Different whole numbers that make JAX keys.
+
+    Raises:
+        ValueError: none, a repeated one, or one out of range.
+    """
+    seeds = tuple(seeds)
+    whole = all(isinstance(seed, int | np.integer) and 0 <= seed < 2**32 for seed in seeds)
+    if not seeds or not whole or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds: got {seeds}, needs different whole numbers below 2³², such as (0, 1)")
+    return tuple(int(seed) for seed in seeds)
+
+
+def check_rates(rates: Sequence[float]) -> tuple[float, ...]:
+    """Positive learning rates.
+
+    Raises:
+        ValueError: none, or one that is not a positive number.
+    """
+    rates = tuple(float(rate) for rate in rates)
+    if not rates or not all(0 < rate < math.inf for rate in rates):
+        raise ValueError(
+            f"learning_rates: got {rates}, needs one or more positive numbers, such as (1e-3, 1e-2)"
+        )
+    return rates
+
+
+def _check_data(network: Network, splits: Splits, settings: Settings) -> None:
+    if settings.batch_size is not None and settings.batch_size > len(splits.train):
+        raise ValueError(
+            f"batch_size: got {settings.batch_size}, needs at most the {len(splits.train)} training "
+            "examples; use None to take all of them at each step"
+        )
+    x = jax.ShapeDtypeStruct(splits.train.x.shape, network.dtype)
+    try:
+        outputs = jax.eval_shape(network.apply, network.params, x)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"network: {network.name!r} cannot be applied to inputs of shape {x.shape} ({error}); "
+            "give a task with the inputs that it was built for (tokens=True for a transformer)"
+        ) from error
+    top = max(int(split.y.max()) for split in (splits.train, splits.validation)) + 1
+    if len(outputs.shape) != 2 or outputs.shape[1] < top:
+        raise ValueError(
+            f"network: {network.name!r} gives outputs of shape {outputs.shape}, needs at least "
+            f"(p, {top}) for the labels of this task"
+        )

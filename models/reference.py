@@ -1,0 +1,233 @@
+"""The networks that the project itself observes: small, trained on real data within seconds, and cached."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import jax
+import jax.numpy as jnp
+
+from .cache import Cache
+from .finetuning import FineTuning, finetune
+from .fit import Progress, check_seeds
+from .methods import IA3, BitFit, Full, Head, LoRA, Method
+from .methods import method as find_method
+from .mlp import MLPConfig, mlp
+from .network import Network
+from .tasks import Task, task
+from .training import Settings
+from .transformer import TransformerConfig, transformer
+
+METHODS = ("full", "head", "lora-r1", "lora-r2", "lora-r4", "lora-r8", "bitfit", "ia3")
+"""The methods that every reference network is fine-tuned with, where they apply."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference network: how it is built, pretrained and fine-tuned.
+
+    Attributes:
+        name: how reports call it.
+        description: one line for people.
+        config: of the network.
+        task: name of the task.
+        pretraining: on the base task, all parameters at learning rate 1e-2.
+        training: on the new task.
+        learning_rates: what to choose from on validation, by family of methods.
+        methods: names of the methods that it is fine-tuned with by default.
+    """
+
+    name: str
+    description: str
+    config: MLPConfig | TransformerConfig
+    task: str
+    pretraining: Settings
+    training: Settings
+    learning_rates: Mapping[str, tuple[float, ...]]
+    methods: tuple[str, ...] = METHODS
+
+    @property
+    def tokens(self) -> bool:
+        """Whether its inputs are sequences of tokens."""
+        return isinstance(self.config, TransformerConfig)
+
+    def load_task(self) -> Task:
+        """The task, with inputs in the form that the network takes."""
+        return task(self.task, tokens=self.tokens)
+
+    def rates(self, method: Method) -> tuple[float, ...]:
+        """The learning rates to choose from for a method.
+
+        Raises:
+            ValueError: a method of another family.
+        """
+        families = {Full: "full", Head: "head", LoRA: "lora", BitFit: "bitfit", IA3: "ia3"}
+        for kind, family in families.items():
+            if isinstance(method, kind):
+                return self.learning_rates[family]
+        raise ValueError(
+            f"method: got {method!r}, for which {self.name!r} has no learning rates; "
+            "use finetune with your own"
+        )
+
+
+_MLP_RATES = {
+    "full": (1e-3, 3e-3, 1e-2),
+    "head": (3e-3, 1e-2, 3e-2),
+    "lora": (3e-3, 1e-2, 3e-2),
+    "bitfit": (1e-2, 3e-2, 1e-1),
+    "ia3": (3e-2, 1e-1, 3e-1),
+}
+_TRANSFORMER_RATES = {
+    "full": (3e-3, 1e-2, 3e-2),
+    "head": (3e-3, 1e-2, 3e-2),
+    "lora": (1e-2, 3e-2, 9e-2),
+    "bitfit": (3e-2, 1e-1, 3e-1),
+    "ia3": (3e-2, 1e-1, 3e-1),
+}
+_MLP = Settings(steps=3000, batch_size=100, eval_every=500)
+_TRANSFORMER = Settings(steps=600, batch_size=50, eval_every=200)
+
+REFERENCES: dict[str, Reference] = {
+    reference.name: reference
+    for reference in (
+        Reference(
+            name="mlp-tanh",
+            description="tanh MLP 64-32-32-10 with biases",
+            config=MLPConfig((64, 32, 32, 10), activation="tanh"),
+            task="digits_rotated",
+            pretraining=_MLP,
+            training=_MLP,
+            learning_rates=_MLP_RATES,
+        ),
+        Reference(
+            name="mlp-relu",
+            description="ReLU MLP 64-32-32-10 without biases, to which the printed Theorem 2 applies",
+            config=MLPConfig((64, 32, 32, 10), activation="relu", biases=False),
+            task="digits_rotated",
+            pretraining=_MLP,
+            training=_MLP,
+            # A large step lets the new head grow beyond the range in which it shows that equation 6 fails.
+            learning_rates=_MLP_RATES | {"head": (3e-4, 1e-3, 3e-3)},
+            methods=tuple(name for name in METHODS if name != "bitfit"),
+        ),
+        Reference(
+            name="transformer",
+            description="pre-norm encoder over the 8 rows of an image",
+            config=TransformerConfig(
+                features=8, length=8, width=24, depth=1, heads=2, hidden=48, outputs=10, activation="gelu"
+            ),
+            task="digits_rotated",
+            pretraining=_TRANSFORMER,
+            training=_TRANSFORMER,
+            learning_rates=_TRANSFORMER_RATES,
+        ),
+    )
+}
+
+
+def reference(name: str) -> Reference:
+    """The reference network of that name.
+
+    Raises:
+        ValueError: an unknown name; the message lists those there are.
+    """
+    if name not in REFERENCES:
+        raise ValueError(f"name: got {name!r}, needs a reference network, one of {', '.join(REFERENCES)}")
+    return REFERENCES[name]
+
+
+def pretrained(
+    reference: Reference, cache: Cache | None = None, progress: Callable[[Progress], None] | None = None
+) -> Network:
+    """The base network of a reference: trained on the base task in float32, given in float64.
+
+    Args:
+        reference: which one.
+        cache: where to keep it; None to train it anew.
+        progress: as in `fit`.
+
+    Raises:
+        ValueError: JAX is limited to 32 bits.
+    """
+    network, new = _untrained(reference), reference.load_task()
+    base = Task(f"{new.name} (base)", None, new.base, new.classes)
+    (tuned,) = finetune(
+        network,
+        base,
+        Full(name="pretraining"),
+        learning_rates=(1e-2,),
+        **asdict(reference.pretraining),
+        cache=cache,
+        progress=progress,
+    )
+    # Through float32, so that what was trained in float32 starts from exactly the network that is judged.
+    return network.astype("float64").with_params(
+        jax.tree.map(lambda leaf: leaf.astype(jnp.float32).astype(jnp.float64), tuned.theta)
+    )
+
+
+def finetunings(
+    reference_name: str,
+    methods: Sequence[str | Method] | None = None,
+    seeds: Sequence[int] = (0, 1),
+    cache: Cache | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Iterator[list[FineTuning]]:
+    """Fine-tunes a reference network with one method after the other, as they are asked for.
+
+    Args:
+        reference_name: a name in `REFERENCES`.
+        methods: names as the command line has them, or methods; those of the reference when None.
+        seeds: one FineTuning for each.
+        cache: where base networks and fits are kept; None to compute them anew.
+        progress: as in `fit`.
+
+    Returns:
+        For each method the FineTunings of all seeds, each with the `full` of the same seed; for that the
+        full fine-tuning is trained, or found in the cache, even when it is not among the methods.
+
+    Raises:
+        ValueError: an unknown network or method, or one that does not apply to the network.
+    """
+    chosen = reference(reference_name)
+    wanted = [
+        one if isinstance(one, Method) else find_method(one)
+        for one in (chosen.methods if methods is None else methods)
+    ]
+    for method in wanted:
+        method.reparameterize(_untrained(chosen))
+        chosen.rates(method)
+    check_seeds(seeds)
+    return _finetunings(chosen, wanted, tuple(seeds), cache, progress)
+
+
+def _finetunings(
+    chosen: Reference,
+    wanted: list[Method],
+    seeds: tuple[int, ...],
+    cache: Cache | None,
+    progress: Callable[[Progress], None] | None,
+) -> Iterator[list[FineTuning]]:
+    network, new = pretrained(chosen, cache, progress), chosen.load_task()
+
+    def tune(method: Method) -> list[FineTuning]:
+        return finetune(
+            network,
+            new,
+            method,
+            seeds=seeds,
+            learning_rates=chosen.rates(method),
+            **asdict(chosen.training),
+            cache=cache,
+            progress=progress,
+        )
+
+    full = tune(Full())
+    for method in wanted:
+        tuned = full if method == Full() else tune(method)
+        yield [replace(one, full=other.theta) for one, other in zip(tuned, full, strict=True)]
+
+
+def _untrained(reference: Reference) -> Network:
+    build = transformer if reference.tokens else mlp
+    return build(reference.config, jax.random.key(0), name=reference.name)
