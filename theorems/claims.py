@@ -5,7 +5,8 @@ sources (a small exact one, a search, a fine-tuned network), and the same compar
 result is `Evidence`: both sides, the margin between them, the tolerance that rounding allows, the hypotheses
 as they were met on this very instance, and an outcome.  Five outcomes exist and they are never merged:
 
-    HOLDS                the two sides are in the stated relation, by more than rounding
+    HOLDS                the two sides are in the stated relation, by more than rounding; a bound in floating
+                         point is itself rounded up, and it is the rounded number that is held to account
     FAILS                they are not, by more than rounding
     ASSUMPTION_VIOLATED  a hypothesis is not met on this instance, whatever the two sides do
     INCONCLUSIVE         the margin lies inside the tolerance

@@ -147,7 +147,7 @@ def _observe(job: Job, network: str, say: Callable[[str], None], progress: Progr
         found = [e for tuning in tunings for e in _judge(job, tuning)]
         name = tunings[0].method.name
         accuracy = sum(t.facts["test_accuracy"] for t in tunings) / len(tunings)
-        say(f"observed  {network:<12}{name:<9}accuracy {accuracy:.2f}  {tally(found):<30}{_took(start):>7}")
+        say(f"{network:<12}{name:<9}accuracy {accuracy:.2f}: {tally(found)}  {_took(start)}")
         progress.advance(task)
         start = time.perf_counter()
     progress.remove_task(task)

@@ -7,6 +7,7 @@ strategy, and nothing else.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -40,7 +41,7 @@ class Finding:
 
     @property
     def outcome(self) -> Outcome:
-        """FAILS when a counterexample was found; NOT_JUDGED when nothing could be judged; else HOLDS."""
+        """FAILS when one was found, NOT_JUDGED when nothing could be judged, INCONCLUSIVE on a near tie."""
         return self.evidence.outcome
 
     def lines(self) -> list[str]:
@@ -57,7 +58,7 @@ class Finding:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the versioned form that other programs may rely on."""
+        """Return the form that other programs may rely on."""
         e = self.evidence
 
         def number(value: Any) -> float | None:
@@ -103,6 +104,7 @@ def falsify(claim: Claim, *, examples: int = EXAMPLES, seed: int = 0) -> Finding
         )
     if examples < 1:
         raise ValueError(f"examples={examples} must be at least 1")
+    start = time.perf_counter()
     tried: Counter[str] = Counter()
     unjudged: Counter[Outcome] = Counter()
     closest: list[Evidence] = []
@@ -124,9 +126,10 @@ def falsify(claim: Claim, *, examples: int = EXAMPLES, seed: int = 0) -> Finding
             minimal = find(strategy, refutes, settings=budget, random=Random(seed))
         except NoSuchExample:
             continue
-        evidence = claim.judge(minimal, Source.SEARCH)
+        evidence = replace(claim.judge(minimal, Source.SEARCH), seconds=time.perf_counter() - start)
         return Finding(claim.id, evidence, minimal, dict(tried), sum(unjudged.values()))
-    return _survived(claim, closest, dict(tried), sum(unjudged.values()))
+    found = _survived(claim, closest, dict(tried), sum(unjudged.values()))
+    return replace(found, evidence=replace(found.evidence, seconds=time.perf_counter() - start))
 
 
 def _survived(claim: Claim, closest: list[Evidence], tried: dict[str, int], unmet: int) -> Finding:
@@ -141,12 +144,14 @@ def _survived(claim: Claim, closest: list[Evidence], tried: dict[str, int], unme
     best = closest[0]
     judged = sum(tried.values()) - unmet
     note = f"no counterexample among {judged} instances; the closest call is shown"
-    evidence = replace(best, outcome=Outcome.HOLDS, count=judged, note=note)
+    evidence = replace(best, count=judged, note=note)
     return Finding(claim.id, evidence, None, tried, unmet)
 
 
 def _closeness(evidence: Evidence) -> float:
     """Margin relative to the larger side: 0 is a tie, and 0 against 0 says nothing."""
+    if evidence.outcome is Outcome.INCONCLUSIVE:  # must not hide behind a smaller margin that is clear
+        return -1.0
     size = max(abs(float(evidence.lhs)), abs(float(evidence.rhs)))
     return float(evidence.margin) / size if size else float("inf")
 

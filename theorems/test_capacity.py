@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from peftproof.models import tree
 from peftproof.models.mlp import MLPConfig, mlp
+from peftproof.models.network import Network
 from peftproof.theorems import capacity, linalg
 from peftproof.theorems.capacity import bounds, identity, rank, strategies
 from peftproof.theorems.capacity.attack import attack, budgets_of
 from peftproof.theorems.capacity.feedforward import FeedForward, chain
 from peftproof.theorems.capacity.observed import pair_of
+from peftproof.theorems.capacity.tokens import random_pair
 from peftproof.theorems.claims import Outcome, Source
 from peftproof.theorems.search import falsify
 from peftproof.theorems.verify import complaint, observed_evidence
@@ -305,6 +307,33 @@ def test_snippets_rebuild_the_instance():
     again = eval(pair.snippet(), {"FeedForward": FeedForward, "exact": linalg.exact, "np": np})
     assert again.deviation == pair.deviation
     assert again.deviation[0] == Fraction(1)
+
+
+# One call for one's own network.
+
+
+def test_certify_bounds_chains_and_transformers(attacked):
+    network, update, x, _found = attacked
+    found = capacity.certify(network, tree.add(network.params, update), x)
+    assert set(found.bounds) == {"A", "B", "C"}
+    assert np.all(found.measured <= found.best)
+    assert found.best[0] == min(bound[0] for bound in found.bounds.values())
+    assert len(found.layers) == 2
+    pair = random_pair(0, 0.1)
+    found = capacity.certify(pair.network, pair.tuned, pair.x)
+    assert set(found.bounds) == {"chain", "range"}
+    assert np.all(found.measured <= found.best)
+    assert "slack chain" in repr(found)
+    with pytest.raises(ValueError, match="there are chain, range"):
+        found.slack("A")
+
+
+def test_certify_refuses_what_it_cannot_bound(attacked):
+    network, _update, x, _found = attacked
+    with pytest.raises(ValueError, match="no known architecture"):
+        capacity.certify(Network(network.apply, network.params, name="mine"), network.params, x)
+    with pytest.raises(ValueError, match="float64"):
+        capacity.certify(network.astype("float32"), network.astype("float32").params, x.astype("float32"))
 
 
 # Networks that were really trained.

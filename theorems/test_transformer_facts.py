@@ -1,4 +1,4 @@
-"""Theorem 2 for transformers: each local fact by itself, where it is attained, and the twin of the network."""
+"""Theorem 2 for transformers: each local fact by itself, where it is attained, and the network's twin."""
 
 from itertools import product
 
@@ -72,7 +72,7 @@ def plus(base, change, scale):
     return {p: leaf + scale * change[p] for p, leaf in base.items()}
 
 
-# ---------------------------------------------------------------------------------------- the twin of the network
+# ------------------------------------------------------------------------------------ the network's twin
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -88,7 +88,7 @@ def test_forward_agrees_with_flax(variant):
         np.testing.assert_allclose(forward(cfg, nested(params), x).output, wanted, rtol=1e-12, atol=1e-13)
 
 
-# ---------------------------------------------------------------------------------------- local facts
+# ------------------------------------------------------------------------------------ local facts
 
 
 def softmax(u):

@@ -3,13 +3,11 @@ r"""A lower bound on how far updates within norm budgets can move a network: the
 $$\text{attack} \;\le\; \sup_{\|\Phi_k\| \le \varphi_k} \|f(x; \theta_0 + \Delta\theta) - f(x; \theta_0)\|
 \;\le\; \text{bound (C)}.$$
 
-Whatever the attack finds is attained by an update that it returns, so it is a lower bound no matter how good
-the search was.  The search is a conditional gradient: the linear maximiser over a spectral-norm ball is
-$\varphi\,U V^T$ of the gradient's singular vectors, over a Euclidean ball $\varphi\,g/\|g\|$, and convex
-combinations of
-feasible points are feasible, so no projection is needed.  Steps are chosen by trying a few lengths, and a
-step
-that does not increase the deviation is not taken.
+Whatever the attack finds is attained by an update that it returns, so it is a lower bound no matter how
+good the search was.  The search is a conditional gradient: the linear maximiser over a spectral-norm ball
+is $\varphi\,U V^T$ of the gradient's singular vectors, over a Euclidean ball $\varphi\,g/\|g\|$, and convex
+combinations of feasible points are feasible, so no projection is needed.  Steps are chosen by trying a few
+lengths, and a step that does not increase the deviation is not taken.
 
 By T2.R8 the supremum at one input is the same over updates of rank one, so nothing is lost or gained by
 restricting the attack to a low-rank method.

@@ -48,8 +48,8 @@ def base_weights(pair: FeedForward, norms: Sequence[linalg.Upper] | None = None)
     $$\|f - f_0\| \le \sum_k \Big[\prod_{j>k} L_j\|W_j\|\Big] L_k \|\Phi_k x^{k-1} + \beta_k\|$$
 
     Holds for any Lipschitz activations, with biases and σ(0) ≠ 0.  Attained when only the last layer is
-    tuned and
-    its activation is the identity, and by positive scalar linear chains.  Needs one run of the tuned network.
+    tuned and its activation is the identity, and by positive scalar linear chains.  Needs one run of the
+    tuned network.
 
     Args:
         pair: the chain before and after tuning.
@@ -160,13 +160,25 @@ def uniform(pair: FeedForward) -> np.ndarray:
     r"""Bound (C) with one constant for all layers: $L^N[(M+\varphi)^N - M^N]\,\|x\|$.
 
     $M = \max\|W_k\|$, $\varphi = \max\|\Phi_k\|$, $L = \max L_k$; no biases, σ(0) = 0.  Every layer enters
-    with the
-    same first-order coefficient $L^N M^{N-1}$: the bound knows no "deeper layers matter more".
+    with the same first-order coefficient $L^N M^{N-1}$: the bound knows no "deeper layers matter more".
     """
     M, L, phi = max(pair.weight_norms), max(pair.lipschitz), max(pair.update_norms)
     N = pair.depth
     zeros = [0] * N
     return _upward(envelope_gap(linalg.norm(pair.x), [L] * N, [M] * N, [phi] * N, zeros, zeros, zeros), pair)
+
+
+def paper_constants(pair: FeedForward) -> np.ndarray:
+    r"""Equation 6 corrected, in its own constants: $[\prod_k (ML + \alpha_k) - (ML)^N]\,\|x\|$.
+
+    It equals $\sum_k (ML)^{N-k} \alpha_k \prod_{j<k}(ML + \alpha_j)\,\|x\|$: the printed sum with the factors
+    that the step from (28) to (29) lost.  No biases, σ(0) = 0.  Attained by positive scalar chains with equal
+    weights.
+    """
+    M, L, N = max(pair.weight_norms), max(pair.lipschitz), pair.depth
+    zeros = [0] * N
+    gap = envelope_gap(linalg.norm(pair.x), [L] * N, [M] * N, pair.update_norms, zeros, zeros, zeros)
+    return _upward(gap, pair)
 
 
 def _accumulate(pair: FeedForward, weight_norms: Sequence, activations: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,8 +1,7 @@
 """Repairs of Theorem 2, first part: the bounds (A), (B), (C), where they are tight, and where (6) is true.
 
 Each has a negative control: the statement with one hypothesis dropped or one constant tightened, which the
-same
-comparison must reject.  Proofs are on the theorem's page.
+same comparison must reject.  Proofs are on the theorem's page.
 """
 
 from __future__ import annotations
@@ -183,7 +182,7 @@ CLAIMS = (
         judgement=CONDITIONAL,
         statement=r"\|f-f_0\| \le L^N[(M+\varphi)^N - M^N]\,\|x\|,\quad b=\beta=0,\ \sigma(0)=0",
         reason="(C) with one constant for all layers; needs a bias-free network with σ(0) = 0",
-        plain="The repaired theorem in the paper's own constants M, L, N: what equation 6 should have been.",
+        plain="The repaired theorem with one norm M, one φ and one L for all layers.",
         compare=deviation_at_most(bounds.uniform),
         assumes=(bias_free, keeps_zero),
         exact=lambda: {"W=Φ=(1,1), x=1: attained": _ones()},
@@ -308,5 +307,27 @@ CLAIMS = (
             ),
         ),
         observe=sandwich.attacked,
+    ),
+    Claim(
+        id="T2.R24",
+        theorem="capacity",
+        judgement=CONDITIONAL,
+        statement=(
+            r"\|f-f_0\| \le \Big[\prod_{k=1}^N (ML + \alpha_k) - (ML)^N\Big]\|x\|,\quad b=\beta=0,\ "
+            r"\sigma(0)=0"
+        ),
+        reason="equation 6 with its lost factors ∏_{j<k}(ML + α_j) put back, in the paper's own constants",
+        plain="What equation 6 should have been, in the paper's own M, L and α_k.",
+        compare=deviation_at_most(bounds.paper_constants),
+        assumes=(bias_free, keeps_zero),
+        exact=lambda: {"W=Φ=(1,1), x=1: attained": _ones()},
+        strategy=lambda: strategies.chains(biases=False, activations=strategies.ZERO_KEEPING),
+        observe=observed.feed_forward,
+        control=Control(
+            "the factors ∏_{j<k}(ML + α_j) lost again: equation 6",
+            exact=_ones,
+            compare=deviation_at_most(bounds.printed),
+            assumes=(bias_free, keeps_zero),
+        ),
     ),
 )

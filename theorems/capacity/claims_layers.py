@@ -131,9 +131,13 @@ CLAIMS = (
         theorem="capacity",
         judgement=TRUE,
         statement=r"f-f_0 = \sum_k \int_0^1 J_{>k}(t)\,D_k(t)\,(\Phi_k x_t^{k-1}+\beta_k)\,dt",
-        reason="the fundamental theorem of calculus along W + tΦ, sorted by layers; kinks are allowed",
+        reason=(
+            "the fundamental theorem of calculus along W + tΦ, sorted by layers; σ locally Lipschitz, "
+            "kinks allowed"
+        ),
         plain=(
-            "The deviation splits exactly into one integral per layer: what every bound estimates from above."
+            "The deviation is exactly a sum of one integral per layer, whose norm every bound "
+            "estimates from above."
         ),
         compare=_identity_holds(),
         exact=lambda: {

@@ -67,7 +67,8 @@ def _running_scale(pair: FeedForward) -> np.ndarray:
     """The largest magnitude in any layer, which rounding in the recursion is relative to."""
     largest = [np.linalg.norm(x, axis=-1) for x in (*pair.tuned, *pair.base)]
     norms = [np.linalg.norm(w) + np.linalg.norm(u) for w, u in zip(pair.weights, pair.updates, strict=True)]
-    return np.max(largest, axis=0) * (1 + max(norms)) * max(1.0, *pair.lipschitz) + pair.scale
+    scales = np.max([prefix.scale for prefix in pair.prefixes], axis=0)  # a later layer may contract
+    return np.max(largest, axis=0) * (1 + max(norms)) * max(1.0, *pair.lipschitz) + scales
 
 
 def _lower_half(pair: FeedForward) -> Comparison:
@@ -106,7 +107,7 @@ WORKED = (
     "3.  The step from (28) to "
     "(29) replaces ‖x^{k-1}‖, here |x¹| = 2, by ‖x‖ = 1."
 )
-REPAIRS = ("T2.R1", "T2.R2", "T2.R3", "T2.R6", "T2.R7")
+REPAIRS = ("T2.R24", "T2.R1", "T2.R2", "T2.R3", "T2.R6", "T2.R7")
 
 CLAIMS = (
     Claim(
@@ -139,7 +140,10 @@ CLAIMS = (
         equation="20",
         statement=rf"f_0(x) \le f(x) \le {SUM} + f_0(x)",
         judgement=Judgement.ILL_POSED,
-        reason="vectors are not ordered; for scalars the lower half is false: Φ = −1 gives f = 0 < f₀ = 1",
+        reason=(
+            "vectors are not ordered; for scalars the lower half is false (Φ = −1 gives f = 0 < f₀ = "
+            "1) and the upper half is equation 6"
+        ),
         plain=(
             "Fine-tuning is said to increase the output. Outputs are vectors, and even a scalar one "
             "may shrink."

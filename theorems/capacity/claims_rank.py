@@ -38,7 +38,7 @@ def _twin_norms(pair: FeedForward) -> Comparison:
 
 
 def _oblique_norms(pair: FeedForward) -> Comparison:
-    """An oblique projector with the same range in place of the orthogonal one."""
+    """An oblique projector in place of the orthogonal one."""
     lhs = [linalg.spectral_norm(u @ linalg.exact([[1, 2], [0, 0]])) for u in pair.updates]
     return Comparison(np.array(lhs, dtype=object), "<=", np.array(pair.update_norms, dtype=object))
 

@@ -146,7 +146,7 @@ class FeedForward:
     @property
     def operations(self) -> int:
         """Rounded operations on the longest path of a forward pass."""
-        return sum(weight.shape[1] + 16 for weight in self.weights)
+        return sum(weight.shape[1] + 16 for weight in self.weights) + len(self.weights[-1])
 
     @cached_property
     def lipschitz(self) -> list:

@@ -1,13 +1,14 @@
-r"""The exact decomposition of the deviation into layers, which every bound estimates from above.
+r"""The exact decomposition of the deviation into one integral per layer.
 
 Along the segment W + tΦ, b + tβ with activations $x_t^k$, slopes $D_k(t) = \mathrm{diag}\,\sigma_k'$ and
 $J_{>k}(t)$ the Jacobian of everything after layer k,
 
 $$f - f_0 = \sum_k \int_0^1 J_{>k}(t)\, D_k(t)\,\big(\Phi_k x_t^{k-1} + \beta_k\big)\,dt.$$
 
-It is the fundamental theorem of calculus for $t \mapsto f(x; \theta_0 + t\,\Delta\theta)$, sorted by the
-layer through which
-the derivative enters; it needs no more than absolute continuity, so kinks are allowed.
+It is the fundamental theorem of calculus for $t \mapsto f(x; \theta_0 + t\,\Delta\theta)$, sorted by the layer
+through which the derivative enters.  It holds when every σ acts on coordinates and is locally Lipschitz: at
+kinks σ' may then be given any bounded (Borel) values, and $J_{>k}$ is the product of the matrices.  The sum
+does not depend on those values, its split into layers does: it is unique where no unit stays on a kink.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ SMOOTH_PANELS = 8
 def layer_integrals(pair: FeedForward) -> tuple[np.ndarray, np.ndarray]:
     """Integrate the terms of the identity, one per layer, for the first input.
 
-    Between the kinks of a piecewise linear network the integrand is a polynomial of degree below the
-    depth, so
-    the panels are cut at the kinks and Gauss-Legendre is exact on each; smooth activations get even panels.
+    Between the kinks of a piecewise linear network the integrand is a polynomial of degree below the depth,
+    so the panels are cut at the kinks and Gauss-Legendre is exact on each; smooth activations get even
+    panels.
 
     Args:
         pair: the chain; only its first input is used.

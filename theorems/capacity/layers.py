@@ -21,8 +21,7 @@ def slack(bound: Bound) -> Callable[[FeedForward], tuple[dict[str, Any], ...]]:
 
     Returns:
         A function of the instance that gives, per layer, medians over the inputs of the measured gap, the
-        bound
-        and their ratio; the ratio is None where nothing moved.
+        bound and their ratio; the ratio is None where nothing moved.
     """
 
     def per_layer(pair: FeedForward) -> tuple[dict[str, Any], ...]:

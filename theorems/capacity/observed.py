@@ -181,7 +181,7 @@ def contracted(tuning: FineTuning) -> Iterable[FeedForward]:
     for pair in feed_forward(tuning):
         if pair.bias_free:
             yield replace(
-                strategies.contracted(pair), note="layers below the last rescaled to L(‖W‖ + ‖Φ‖) = 1"
+                strategies.contracted(pair), note="layers below the last rescaled to L(‖W‖ + ‖Φ‖) ≤ 1"
             )
 
 

@@ -106,7 +106,8 @@ def plot_slack_per_layer(
     ax.set(yscale="log", xlim=(-0.3, len(names) - 0.7), xticks=places, xticklabels=names)
     ax.set_ylim(bottom=lowest)
     _plain_ticks(ax.yaxis)
-    ends = ", ".join(f"{label} {values[-1]:.3g}" for label, values in slack.items())
+    short = [label[:3] if label[:3] in _LOOKS else label for label in slack]
+    ends = ", ".join(f"{name} {values[-1]:.3g}" for name, values in zip(short, slack.values(), strict=True))
     ax.set(xlabel="after layer k", title=f"Bound / truth after layer {names[-1]}: {ends}")
     ax.set_ylabel("slack: bound / measured $\\|x^k - x_0^k\\|$\n(a ratio; median over inputs)")
     ax.legend()
@@ -128,7 +129,7 @@ def plot_sandwich(sandwiches: Mapping[str, Sandwich], ax: Axes | None = None) ->
         ValueError: nothing to draw, or an attack that moved nothing.
     """
     _some("sandwiches", sandwiches)
-    ax, ratios = _axes(ax), []
+    ax, ratios, n = _axes(ax), [], len(sandwiches)
     for row, (label, one) in enumerate(sandwiches.items()):
         lower, upper = _floats(one.lower), _floats(one.upper)
         if not (lower > 0).all():
@@ -140,14 +141,13 @@ def plot_sandwich(sandwiches: Mapping[str, Sandwich], ax: Axes | None = None) ->
         ax.scatter(lower, y, label="attack", zorder=2, **_face("#0072B2", ">", "white"))
         if one.pair is not None:
             ax.scatter(_floats(one.pair.deviation), y, label="the update itself", **_face("#000000", "|"))
-    ax.set(xscale="log", yticks=range(len(sandwiches)), yticklabels=list(sandwiches))
-    ax.set_ylim(len(sandwiches) - 0.5, -0.5)  # the first one on top
+    ax.set(xscale="log", yticks=range(n), yticklabels=list(sandwiches), ylim=(n - 0.5, -0.5))
     _plain_ticks(ax.xaxis)
     ax.set_xlabel(r"deviation $\|f(x) - f_0(x)\|$ (units of the output)")
     span = " to ".join(dict.fromkeys(f"{ratio:.2g}" for ratio in (min(ratios), max(ratios))))
     ax.set(ylabel="budgets (a bar per input)", title=f"The supremum is known within a factor of {span}")
-    handles, labels = ax.get_legend_handles_labels()
-    ax.legend(dict(zip(labels, handles, strict=True)).values(), dict.fromkeys(labels))
+    named = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))  # each mark once
+    ax.legend(named.values(), named)
     return ax
 
 

@@ -16,11 +16,9 @@ def low_rank_twin(pair: FeedForward) -> FeedForward:
     r"""Replace every update by one of rank at most p that leaves the outputs on the p inputs unchanged.
 
     $\Phi_k \mapsto \Phi_k \Pi_k$ with $\Pi_k$ the orthogonal projector on the span of the p *tuned* inputs
-    of layer
-    k.  On those inputs nothing changes, so by induction over the layers the trajectories are the same; the
-    rank is at most p, and $\|\Phi_k \Pi_k\|_2 \le \|\Phi_k\|_2$.  Hence no bound that sees only pointwise
-    deviations
-    and norms can separate LoRA from full fine-tuning.
+    of layer k.  On those inputs nothing changes, so by induction over the layers the trajectories are the
+    same; the rank is at most p, and $\|\Phi_k \Pi_k\|_2 \le \|\Phi_k\|_2$.  Hence no bound that sees only
+    pointwise deviations and norms can separate LoRA from full fine-tuning.
 
     Args:
         pair: the chain with its p inputs; bias updates are kept as they are.
