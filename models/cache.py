@@ -123,7 +123,7 @@ class Cache:
             raise ValueError("its checksum does not match")
 
 
-def digest(tree: PyTree[Shaped[np.ndarray, "..."]]) -> str:
+def digest(tree: PyTree[Shaped[np.ndarray | jax.Array, "..."]]) -> str:
     """The sha256 of a pytree of arrays: of their paths, dtypes, shapes and bytes.
 
     Example:
@@ -138,12 +138,14 @@ def digest(tree: PyTree[Shaped[np.ndarray, "..."]]) -> str:
 
 
 def environment() -> dict[str, str]:
-    """What else changes results, for keys: versions, platform and device."""
+    """What else changes results, for keys: versions, platform, device and JAX's settings."""
     return {
         **{package: metadata.version(package) for package in ("peftproof", "jax", "jaxlib", "optax")},
         "platform": f"{platform.system()}-{platform.machine()}",
         "backend": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
+        "matmul_precision": str(jax.config.jax_default_matmul_precision),
+        "random_numbers": f"{jax.config.jax_default_prng_impl}-{jax.config.jax_threefry_partitionable}",
     }
 
 

@@ -236,7 +236,7 @@ class _Job:
         ends = np.cumsum([len(split) for split in splits])[:-1]
         # One call for all examples: each shape is compiled anew.
         x = np.concatenate([split.x for split in splits])
-        logits = np.split(_outputs(hashable(self.network.apply), theta, x), ends)
+        logits = np.split(np.asarray(_outputs(hashable(self.network.apply), theta, x)), ends)
         scores = {}
         for part, split, f in zip(PARTS, splits, logits, strict=True):
             loss = logsumexp(f, axis=1) - f[np.arange(len(split)), split.y]
@@ -255,20 +255,29 @@ def _code(network: Network, method: Method, shape: tuple[int, ...]) -> dict[str,
 
     The code of our own methods is told by the version of the package.
     """
-    code = {"network": _lowered(hashable(network.apply), network, shape)}
-    if not type(method).__module__.startswith(__package__):
+    leaves = tuple((path, leaf.shape, leaf.dtype.name) for path, leaf in tree.paths(network.params).items())
+    code = {"network": _code_of_network(hashable(network.apply), leaves, shape)}
+    if not type(method).__module__.startswith(f"{__package__}."):
         program = Program.of(network, method, Settings())
         phi = method.reparameterize(network).template
-        text = jax.jit(program.theta).lower(phi, network.params).as_text()
-        code["method"] = hashlib.sha256(text.encode()).hexdigest()
+        code["method"] = _sha256_of_program(program.theta, phi, network.params)
     return code
 
 
-def _lowered(apply: Callable, network: Network, shape: tuple[int, ...]) -> str:
-    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), network.params)
-    batch = jax.ShapeDtypeStruct((1, *shape), network.dtype), jax.ShapeDtypeStruct((1,), "int32")
-    gradient = jax.grad(lambda theta, batch: cross_entropy(apply, theta, batch)[0])
-    return hashlib.sha256(jax.jit(gradient).lower(params, batch).as_text().encode()).hexdigest()
+@functools.lru_cache(maxsize=64)
+def _code_of_network(
+    apply: Callable, leaves: tuple[tuple[str, tuple[int, ...], str], ...], shape: tuple[int, ...]
+) -> str:
+    params = tree.from_paths({path: jax.ShapeDtypeStruct(size, dtype) for path, size, dtype in leaves})
+    batch = jax.ShapeDtypeStruct((1, *shape), leaves[0][-1]), jax.ShapeDtypeStruct((1,), "int32")
+    # The gradient, because custom derivatives are code as well.
+    return _sha256_of_program(
+        jax.grad(lambda theta, batch: cross_entropy(apply, theta, batch)[0]), params, batch
+    )
+
+
+def _sha256_of_program(function: Callable, *arguments: PyTree) -> str:
+    return hashlib.sha256(jax.jit(function).lower(*arguments).as_text().encode()).hexdigest()
 
 
 def _double(params: PyTree) -> PyTree:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from .fit import arrays
 from .methods.base import Method
@@ -148,7 +148,7 @@ def _lbfgs(
 
 @partial(jax.jit, static_argnums=0)
 def _lbfgs_chunk(
-    program: Program, data: Data, phi: Vector, state: optax.OptState, limits: tuple[float, int]
+    program: Program, data: Data, phi: Vector, state: optax.OptState, limits: tuple[ArrayLike, ArrayLike]
 ) -> tuple[Vector, optax.OptState, Int[Array, ""]]:
     (target, steps), solver, value = limits, _solver(), partial(_value, program, data)
     value_and_gradient = optax.value_and_grad_from_state(value)

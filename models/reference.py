@@ -1,5 +1,6 @@
 """The networks that the project itself observes: small, trained on real data within seconds, and cached."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -149,7 +150,7 @@ def pretrained(
     Raises:
         ValueError: JAX is limited to 32 bits.
     """
-    network, new = _untrained(reference), reference.load_task()
+    network, new = _untrained(reference.config, reference.name), reference.load_task()
     base = Task(f"{new.name} (base)", None, new.base, new.classes)
     (tuned,) = finetune(
         network,
@@ -194,8 +195,9 @@ def finetunings(
         one if isinstance(one, Method) else find_method(one)
         for one in (chosen.methods if methods is None else methods)
     ]
+    untrained = _untrained(chosen.config, chosen.name)
     for method in wanted:
-        method.reparameterize(_untrained(chosen))
+        method.reparameterize(untrained)
         chosen.rates(method)
     check_seeds(seeds)
     return _finetunings(chosen, wanted, tuple(seeds), cache, progress)
@@ -228,6 +230,8 @@ def _finetunings(
         yield [replace(one, full=other.theta) for one, other in zip(tuned, full, strict=True)]
 
 
-def _untrained(reference: Reference) -> Network:
-    build = transformer if reference.tokens else mlp
-    return build(reference.config, jax.random.key(0), name=reference.name)
+@functools.lru_cache(maxsize=8)
+def _untrained(config: MLPConfig | TransformerConfig, name: str) -> Network:
+    """The network before pretraining; drawing it costs more than looking up all that was trained."""
+    build = transformer if isinstance(config, TransformerConfig) else mlp
+    return build(config, jax.random.key(0), name=name)

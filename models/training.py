@@ -117,7 +117,7 @@ def start(init: Callable[[PRNGKeyArray], Phi], seeds: tuple[int, ...], rates: in
     """The runs before their first step; the rates of a seed share their Φ."""
     shape = (len(seeds), rates)
 
-    def repeat(*leaves: Array) -> np.ndarray:
+    def repeat(*leaves: np.ndarray) -> np.ndarray:
         return np.broadcast_to(np.stack(leaves)[:, None], (*shape, *leaves[0].shape))
 
     phi = jax.tree.map(repeat, *[jax.device_get(init(jax.random.key(seed))) for seed in seeds])

@@ -24,7 +24,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def network():
-    return mlp((64, 12, 10), jax.random.key(0))
+    return mlp((64, 10), jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -185,12 +185,10 @@ def test_any_function_of_a_dictionary_can_be_fitted(digits):
         ({"seeds": ()}, "seeds: got"),
         ({"seeds": (0, 0)}, "different whole numbers"),
         ({"seeds": (-1,)}, "seeds: got"),
-        ({"seeds": (0.5,)}, "seeds: got"),
         ({"learning_rates": ()}, "learning_rates: got"),
         ({"learning_rates": (0.1, -0.1)}, "learning_rates: got"),
         ({"learning_rates": (float("nan"),)}, "learning_rates: got"),
         ({"steps": 0}, "steps: got 0"),
-        ({"steps": 1.5}, "steps: got 1.5"),
         ({"steps": 50}, r"eval_every: got 20.*steps=60"),
         ({"eval_every": 0}, "eval_every: got 0"),
         ({"batch_size": 0}, "batch_size: got 0.*or None"),
@@ -202,6 +200,15 @@ def test_any_function_of_a_dictionary_can_be_fitted(digits):
 )
 def test_settings_out_of_range_are_refused(network, digits, settings, message):
     with pytest.raises(ValueError, match=message):
+        fit(network, digits, Full(), **QUICK | settings)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"seeds": (0.5,)}, {"steps": 60.0}], ids=lambda settings: next(iter(settings))
+)
+def test_settings_of_another_type_are_refused(network, digits, settings):
+    # The checked annotations of the tests may be quicker than the check itself.
+    with pytest.raises((ValueError, TypeError), match=next(iter(settings))):
         fit(network, digits, Full(), **QUICK | settings)
 
 
@@ -221,9 +228,9 @@ def small():
     return mlp((4, 6, 4), jax.random.key(0), dtype="float64"), task.new.train
 
 
-@pytest.mark.parametrize("method", [Full(), LoRA(2)], ids=lambda m: m.name)
-def test_polishing_reaches_a_stationary_point(small, method):
-    network, split = small
+@pytest.mark.parametrize(("widths", "method"), [((4, 6, 4), Full()), ((4, 4), LoRA(2))], ids=["full", "lora"])
+def test_polishing_reaches_a_stationary_point(small, widths, method):
+    network, split = mlp(widths, jax.random.key(0), dtype="float64"), small[1]
     phi = method.reparameterize(network).init(jax.random.key(1))
     polished = polish(network, split, method, phi, weight_decay=1e-2)
     evaluate = oracle(network, method, split, 1e-2)

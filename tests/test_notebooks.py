@@ -29,7 +29,7 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for pa
 
 def execute(path, folder):
     """Run a notebook from top to bottom in a fresh kernel of this very Python, away from the checkout."""
-    spec = {"argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]}
+    spec = {"argv": [sys.executable, "-m", "ipykernel_launcher", "--log-level=40", "-f", "{connection_file}"]}
     (folder / "kernels" / "fresh").mkdir(parents=True)
     spec |= {"display_name": "fresh", "language": "python"}
     (folder / "kernels" / "fresh" / "kernel.json").write_text(json.dumps(spec))
@@ -78,7 +78,7 @@ def images(cell):
 def facts(cell):
     """What must come out again: everything for cells tagged `exact`, else all but the numbers themselves.
 
-    A trained network differs in its digits between machines, but not in what holds, what fails and what is met.
+    A trained network differs in its digits between machines, not in what holds, what fails and what is met.
     """
     text = texts(cell)
     return text if "exact" in cell.metadata.get("tags", ()) else " ".join(NUMBERS.sub("#", text).split())

@@ -209,7 +209,7 @@ class Control:
     strategy: Callable[[], Strategies] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Claim:
     r"""One statement, with everything that is needed to judge it.
 
@@ -261,7 +261,9 @@ class Claim:
         if self.judgement.stands and self.control is None:
             raise ValueError(f"{self.id} is judged {self.judgement} and needs a negative `control`")
 
-    def judge(self, instance: Any, source: Source, subject: dict[str, Any] | None = None) -> Evidence:
+    def judge(
+        self, instance: Any, source: Source = Source.OBSERVED, subject: dict[str, Any] | None = None
+    ) -> Evidence:
         """Compare both sides on one instance; a missing ingredient is NOT_JUDGED, a crash stays one."""
         start = time.perf_counter()
         if self.compare is None:
@@ -293,6 +295,10 @@ class Claim:
             layers=self.detail(instance) if self.detail is not None and source is Source.OBSERVED else (),
         )
 
+    def __repr__(self) -> str:
+        """Show the id, the judgement and the reason."""
+        return f"Claim({self.id}, {self.judgement}: {self.reason})"
+
     def broken(self) -> Claim:
         """Return the negative control as a claim of its own, which must turn out to fail."""
         if self.control is None:
@@ -310,7 +316,7 @@ class Claim:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evidence:
     """What one instance says of one claim.
 
@@ -341,3 +347,11 @@ class Evidence:
         if self.lhs is None or float(self.lhs) == 0 or self.relation not in ("<=", "<"):
             return None
         return float(self.rhs) / float(self.lhs)
+
+    def __repr__(self) -> str:
+        """Show the outcome with both sides, or what is missing."""
+        if self.relation is None:
+            return f"Evidence({self.claim}, {self.source}: {self.outcome}, {self.error or self.note})"
+        sides = f"{float(self.lhs):.6g} {self.relation} {float(self.rhs):.6g}"
+        counts = f"{self.failing} of {self.count} fail"
+        return f"Evidence({self.claim}, {self.source}: {self.outcome}, {sides}, {counts})"

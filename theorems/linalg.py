@@ -48,10 +48,16 @@ def is_exact(array: np.ndarray) -> bool:
 
 
 def exact(values: object) -> np.ndarray:
-    """Make an array of fractions from nested lists of integers, fractions or strings such as "1/2"."""
+    """Make an array of fractions from nested lists of integers, fractions or strings such as "1/2".
+
+    Raises:
+        ValueError: a float, whose binary value is rarely what was meant.
+    """
     array = np.array(values, dtype=object)
     out = np.empty(array.shape, dtype=object)
     for index in np.ndindex(array.shape):
+        if isinstance(array[index], float):
+            raise ValueError(f"exact numbers are not floats: write {array[index]} as a fraction, like '1/10'")
         out[index] = Fraction(array[index])
     return out
 

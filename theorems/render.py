@@ -77,13 +77,15 @@ def _relative_margin(evidence: Evidence) -> float:
 
 
 def claim_rows(report: Report, claim: Claim) -> list[str]:
-    """Two lines on one claim: what each source says, and the record that speaks loudest."""
+    """Lines on one claim: what each source says, why it is refuted, the record that speaks loudest."""
     if claim.compare is None:
         return [f"{claim.id:<8}{claim.judgement!s:<13}{claim.reason.split(':')[0]}"]
     cells = [tally(report.of(claim, source)) for source in Source]
     observed = report.of(claim, Source.OBSERVED)
     shown = loudest([e for e in observed if e.lhs is not None]) or loudest(report.of(claim, Source.EXACT))
     rows = [f"{claim.id:<8}{claim.judgement!s:<13}{cells[0]:<10}{cells[1]:<10}{cells[2]}"]
+    if claim.judgement.refuted:
+        rows += textwrap.wrap(claim.reason, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8)
     if shown is not None:
         rows += textwrap.wrap(sides(shown), WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return rows

@@ -7,6 +7,7 @@ strategy, and nothing else.
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,10 @@ class Finding:
         """FAILS when one was found, NOT_JUDGED when nothing could be judged, INCONCLUSIVE on a near tie."""
         return self.evidence.outcome
 
+    def snippet(self) -> str:
+        """Python text that rebuilds the minimal counterexample."""
+        return getattr(self.instance, "snippet", self.instance.__repr__)()
+
     def lines(self) -> list[str]:
         """Say what was found, as text for a terminal."""
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.tried.items())
@@ -53,7 +58,7 @@ class Finding:
         return [
             f"{self.claim} is refuted: {e.lhs} {e.relation} {e.rhs} is false, by {abs(float(e.margin)):.3g}.",
             "minimal instance:",
-            f"    {getattr(self.instance, 'snippet', self.instance.__repr__)()}",
+            *textwrap.wrap(self.snippet(), 79, initial_indent="    ", subsequent_indent=" " * 8),
             f"tried: {kinds} (shrinking included)",
         ]
 
@@ -67,9 +72,7 @@ class Finding:
         return {
             "claim": self.claim,
             "outcome": str(e.outcome),
-            "instance": None
-            if self.instance is None
-            else getattr(self.instance, "snippet", self.instance.__repr__)(),
+            "instance": None if self.instance is None else self.snippet(),
             "lhs": number(e.lhs),
             "relation": e.relation,
             "rhs": number(e.rhs),

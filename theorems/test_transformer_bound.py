@@ -303,6 +303,26 @@ def test_budgets_cover_every_update_within_them(variant):
                 assert np.all(np.linalg.norm(after.stages[name] - stream, axis=-1) <= result.radii[name])
 
 
+@pytest.mark.parametrize("variant", VARIANTS[::5])
+def test_budget_of_each_parameter_alone_covers_it(variant):
+    rng, cfg = np.random.default_rng(9), config(variant, depth=1)
+    base, x = drawn(cfg, rng), rng.normal(size=(3, 4, 3))
+    run = forward(cfg, nested(base), x)
+    for path, leaf in base.items():
+        budgets = {path: 0.3 * float(np.linalg.norm(leaf, 2))}
+        result, reached = tb.budget_bound(cfg, nested(base), budgets, x), 0.0
+        for _ in range(4):
+            after = forward(cfg, nested(plus(base, within(cfg, rng, budgets), 1.0)), x)
+            deviation = np.linalg.norm(after.output - run.output, axis=-1)
+            assert np.all(deviation <= result.bound), path
+            reached = np.maximum(reached, deviation)
+        drops_out = path.endswith("key/bias")
+        assert np.all((reached > 1e-10) != drops_out)
+        assert np.all(result.chain < 1e-7) == drops_out, (
+            "the bias of the keys cannot matter, anything else can"
+        )
+
+
 def test_attack_lies_below_the_budget_bound_and_not_far():
     cfg = config(depth=1)
     network = transformer(cfg, jax.random.key(0), dtype=np.float64)
@@ -326,6 +346,15 @@ def test_budget_of_the_head_is_its_supremum():
         "bias": base["head"]["bias"],
     }
     assert np.all(tb.deviation_bound(cfg, base, base | {"head": head}, x).chain <= bound.chain)
+
+
+def test_budgets_of_the_head_widen_the_range_by_their_share():
+    cfg, base, _, x = example(0, VARIANTS[0], 0.0)
+    budgets = {"head/kernel": 0.7, "head/bias": 0.2}
+    none, both = (tb.budget_bound(cfg, base, chosen, x).range for chosen in ({}, budgets))
+    scale, beta = base["norm"]["scale"], base["norm"]["bias"]
+    share = 0.7 * (np.abs(scale).max() * np.sqrt(8) + np.linalg.norm(beta)) + 0.2
+    np.testing.assert_allclose(both - none, share, rtol=1e-7)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

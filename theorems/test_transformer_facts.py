@@ -24,6 +24,7 @@ from peftproof.theorems.capacity.transformer.linear import Admitted
 from peftproof.theorems.capacity.transformer.norms import UnitNorm
 from peftproof.theorems.capacity.transformer.perceptron import CURVATURE, Perceptron
 from peftproof.theorems.capacity.transformer.rounding import Margin, schatten_norms
+from peftproof.theorems.capacity.transformer.softmax import Sight
 
 VARIANTS = list(product((True, False), ("layer", "rms"), (True, False), (True, False)))
 PATHS = st.integers(0, 10**6)
@@ -172,8 +173,8 @@ def test_activation_facts_hold_and_constants_are_sharp(name):
     assert (name in CURVATURE) == ACTIVATIONS[name].smooth
 
 
-def piece_at(cfg, params, h, kind):
-    admitted, margin = Admitted(cfg, params), Margin.of(cfg)
+def piece_at(cfg, params, h, kind, budgets=()):
+    admitted, margin = Admitted(cfg, params, dict(budgets)), Margin.of(cfg)
     if kind == "attention":
         layers = {n: admitted.layer(f"blocks/0/attention/{n}") for n in ("query", "key", "value", "out")}
         return Attention(cfg, layers, h, np.inf, margin), attend
@@ -204,6 +205,85 @@ def test_pieces_hold_around_their_tokens(seed, kind, causal, length, log_size):
     c = rng.normal(size=(3, *h.shape))
     both = np.sum(c * piece.tangent(off), (2, 3)), np.sum(piece.adjoint(c) * off, (2, 3))
     np.testing.assert_allclose(*both, rtol=1e-9, atol=1e-11 * np.abs(c).sum())
+
+
+def test_unknown_layer_behind_a_norm_attains_its_budgets():
+    """Everything aligned with one axis: budgets of kernel, bias, scale and shift add up without slack."""
+    cfg, axis = config((True, "layer", False, True)), np.eye(8)[0]
+    base = {path: 0 * leaf for path, leaf in drawn(cfg, np.random.default_rng(0)).items()}
+    base["head/kernel"][0, 0], base["norm/scale"][0], base["norm/bias"][0] = 2.0, 1.5, 0.7
+    budgets = {"head/kernel": 0.3, "head/bias": 0.2, "norm/scale": 0.4, "norm/bias": 0.1}
+    h, d = 0.9 * axis, 0.25
+    # RMSNorm has no β in our networks; without centring the same formula is attained with it.
+    layer = Admitted(config((True, "rms", False, True)), nested(base), budgets).behind("norm", "head", h)
+    tuned = ((1.5 + 0.4) * (0.9 + d) + 0.7 + 0.1) * (2.0 + 0.3) + 0.2
+    known = layer(h)[0] + d * layer.kernel[0, 0]
+    assert np.isclose(tuned - known, layer.shift(np.linalg.norm(h)) + layer.phi * d, rtol=1e-9)
+    assert np.isclose((0.7 + 0.1) * (2.0 + 0.3) + 0.2 - layer.bias[0], layer.phi_bias, rtol=1e-9)
+    key = Admitted(cfg, nested(base), budgets).behind("norm", "head", h, bias=False)
+    assert key.bias[0] == 0 and key.phi_bias < 1e-9, "what is constant over the tokens is left out for keys"
+
+
+@pytest.mark.parametrize(("first", "second"), [("attention/value", "attention/out"), ("mlp/up", "mlp/down")])
+def test_pieces_attain_budgets_of_two_layers(first, second):
+    """One token, no curvature, all aligned: (h + d)(V + φ)(O + ψ) − hVO, with every product of errors."""
+    cfg, axis = config(length=1, heads=1, hidden=8, activation="identity"), np.zeros((8, 8))
+    axis[0, 0] = 1.0
+    base = {path: 0 * leaf for path, leaf in drawn(cfg, np.random.default_rng(0)).items()}
+    base |= {f"blocks/0/{first}/kernel": 1.3 * axis, f"blocks/0/{second}/kernel": 0.8 * axis}
+    budgets = {
+        f"blocks/0/{first}/kernel": 0.4,
+        f"blocks/0/{second}/kernel": 0.3,
+        f"blocks/0/{first}/bias": 0.2,
+    }
+    h, d = 0.9 * axis[None, :1], 0.25
+    piece, _ = piece_at(cfg, nested(base), h, first.split("/")[0], budgets)
+    true = ((0.9 + d) * (1.3 + 0.4) + 0.2) * (0.8 + 0.3) - 0.9 * 1.3 * 0.8
+    ball, moved = Enclosure.ball(h, np.full((1, 1), d)), Enclosure.of(d * h / 0.9, *np.zeros((2, 1, 1)))
+    np.testing.assert_allclose(piece.ball(ball), true, rtol=1e-7)
+    np.testing.assert_allclose(piece.remainder(moved), true - d * 1.3 * 0.8, rtol=1e-7)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_extents_agree_with_their_definitions(causal):
+    rng, sight = np.random.default_rng(0), Sight(causal)
+    points, values = rng.normal(size=(5, 6, 3)), rng.uniform(size=(5, 6))
+    for t in range(6):
+        seen = slice(0, t + 1 if causal else 6)
+        pairs = np.linalg.norm(points[:, None, seen] - points[:, seen, None], axis=-1)
+        np.testing.assert_allclose(sight.diameter(points)[:, t], pairs.max((1, 2)))
+        np.testing.assert_allclose(sight.largest(values)[:, t], values[:, seen].max(-1))
+        two = np.sort(values[:, seen], axis=-1)[:, -2:].sum(-1) * (t > 0 or not causal)
+        np.testing.assert_allclose(sight.two_largest(values)[:, t], two)
+    assert np.all(Sight(causal).two_largest(values[:, :1]) == 0), "a single score cannot oscillate"
+
+
+@given(PATHS, st.floats(0, 1), st.booleans())
+def test_averages_cover_all_weights_nearby(seed, move, causal):
+    """For all weights within a total variation: one average attains its bound, joined heads keep to it."""
+    rng = np.random.default_rng(seed)
+    cfg = config((True, "layer", causal, True), length=5)
+    piece, _ = piece_at(cfg, nested(drawn(cfg, rng, 2)), rng.normal(size=(2, 5, 8)), "attention")
+    at, values, moves = piece.at, rng.uniform(size=(2, 5)), np.full((2, 2, 5), move)
+    covered, reached = at.averages(values, moves), np.zeros((2, 2, 5))
+    parts = rng.normal(size=(2, 2, 5, 4))  # per input, head and token; their joint norm is the value
+    parts *= (values / np.linalg.norm(parts, axis=(1, 3)))[:, None, :, None]
+    joined = at.joined(values, moves, np.ones((2, 1)), 1.0)
+    for to in range(5):
+        for order in (np.argsort(values), np.argsort(rng.uniform(size=(2, 5)))):
+            weights = at.p.copy()
+            for a, i in product(range(2), range(5)):
+                left = np.full(2, move if at.mask[i, to] else 0.0)
+                for j in order[a]:
+                    taken = np.minimum(left, weights[a, :, i, j]) * (j != to)
+                    weights[a, :, i, j] -= taken
+                    weights[a, :, i, to] += taken
+                    left -= taken
+            average = (weights @ values[:, None, :, None])[..., 0]
+            assert np.all(average <= covered * (1 + 1e-12))
+            reached = np.maximum(reached, average)
+            assert np.all(np.linalg.norm(weights @ parts, axis=(1, 3)) <= joined * (1 + 1e-12))
+    np.testing.assert_allclose(reached, covered, rtol=1e-9)
 
 
 def test_attention_by_blocks_is_sharper_than_apart():

@@ -5,7 +5,7 @@ modules `bounds`, `rank`, `identity` and `transformer` hold the mathematics.  `C
 collects.
 """
 
-from . import bounds, claims_bounds, claims_layers, claims_printed, claims_rank, claims_transformer
+from . import bounds, claims_bounds, claims_layers, claims_printed, claims_rank, claims_transformer, plots
 from .attack import Attack, attack, budgets_of
 from .certify import Certificate, certify
 from .feedforward import FeedForward, chain
@@ -22,6 +22,7 @@ __all__ = [
     "certify",
     "chain",
     "pair_of",
+    "plots",
 ]
 
 TITLE = "Theorem 2 (capacity): how far can fine-tuning move the output?"

@@ -50,8 +50,8 @@ class Attack:
 
 
 def budgets_of(update: Any) -> dict[str, float]:
-    """Norms of the leaves of an update: spectral for kernels, Euclidean for everything else."""
-    return {path: _norm(path, np.asarray(leaf)) for path, leaf in tree.paths(update).items()}
+    """Norms of the leaves of an update: spectral for matrices, Euclidean for everything else."""
+    return {path: _norm(np.asarray(leaf)) for path, leaf in tree.paths(update).items()}
 
 
 def attack(
@@ -69,7 +69,8 @@ def attack(
 
     Args:
         network: the base network, float64.
-        budgets: norm budget by path; leaves that are not named stay as they are.
+        budgets: norm budget by path, spectral for matrices and Euclidean for everything else (see
+            `budgets_of`); leaves that are not named stay as they are.
         x: inputs, shape (p, ...).
         key: for the random starts.
         radius: None keeps the inputs; otherwise x moves too, within ‖x‖ ≤ radius (one more lower bound).
@@ -112,13 +113,13 @@ def _check(
     return {path: float(budgets.get(path, 0.0)) for path in leaves}  # all leaves: one program per network
 
 
-def _norm(path: str, leaf: np.ndarray) -> float:
-    return float(linalg.spectral_norm(leaf) if path.endswith("kernel") else np.linalg.norm(leaf))
+def _norm(leaf: np.ndarray) -> float:
+    return float(linalg.spectral_norm(leaf) if leaf.ndim == 2 else np.linalg.norm(leaf))
 
 
-def _toward(path: str, direction: Array, budget: Array) -> Array:
+def _toward(direction: Array, budget: Array) -> Array:
     """The feasible update that a linear functional likes best."""
-    if path.endswith("kernel"):
+    if direction.ndim == 2:
         u, _, vt = jnp.linalg.svd(direction, full_matrices=False)
         return budget * (u @ vt)
     return budget * direction / jnp.maximum(jnp.linalg.norm(direction), 1e-300)
@@ -132,7 +133,7 @@ def _starts(base: dict, budgets: dict, key: PRNGKeyArray, restarts: int, given: 
     for one in jax.random.split(key, restarts + 1)[1:]:
         keys = dict(zip(base, jax.random.split(one, len(base)), strict=True))
         directions.append({p: jax.random.normal(keys[p], w.shape, w.dtype) for p, w in base.items()})
-    starts = [{p: _toward(p, leaf, budgets[p]) for p, leaf in one.items()} for one in directions]
+    starts = [{p: _toward(leaf, budgets[p]) for p, leaf in one.items()} for one in directions]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *given, *starts)
 
 
@@ -165,7 +166,7 @@ def _climb(
     def step(state: tuple, _: None) -> tuple:
         value, update, x = state
         slopes, slope_x = jax.grad(partial(_moved, apply, params), argnums=(0, 1))(update, x)
-        target = {path: _toward(path, slopes[path], budgets[path]) for path in update}
+        target = {path: _toward(slopes[path], budgets[path]) for path in update}
         target_x = jnp.where(moves, limit * slope_x / jnp.maximum(jnp.linalg.norm(slope_x), 1e-300), x)
 
         def mixed(s: Array) -> tuple:
@@ -188,7 +189,7 @@ def _best(network: Network, budgets: dict[str, float], values: Array, updates: d
     x = np.asarray(xs)[winner, inputs]
     update = {path: np.array(leaf)[winner, inputs] for path, leaf in updates.items()}
     for path, leaf in update.items():
-        norms = np.array([_norm(path, one) for one in leaf])
+        norms = np.array([_norm(one) for one in leaf])
         shrink = np.minimum(1.0, budgets[path] / np.maximum(norms, 1e-300))
         update[path] = leaf * shrink.reshape(-1, *[1] * (leaf.ndim - 1))
     return Attack(np.asarray(_measure(network.apply, network.params, update, x)), update, x, dict(budgets))

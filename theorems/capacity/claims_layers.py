@@ -19,7 +19,7 @@ from .instances import TwoPoints
 
 def _identity_holds(drop: bool = False) -> Callable[[FeedForward], Comparison]:
     def compare(pair: FeedForward) -> Comparison:
-        pair = pair.single()
+        pair = pair.first()
         terms, change = identity.layer_integrals(pair)
         total = sum(terms[1:] if drop else terms)
         moved = pair.tuned[-1][0] - pair.base[-1][0]

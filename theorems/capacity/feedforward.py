@@ -31,7 +31,8 @@ class FeedForward:
         weights: W_k, shape (n_k, n_{k-1}).
         updates: Φ_k, shapes of the weights.
         x: inputs, shape (p, n_0).
-        activations: a name per layer, or one for all of them (see `peftproof.models.ACTIVATIONS`).
+        activations: a name per layer, or one for all of them, **the last included** (as in equation 27; the
+            last layer of `peftproof.models.mlp` has the identity): see `peftproof.models.ACTIVATIONS`.
         biases: b_k, shape (n_k,); None is no biases at all, as in the paper.
         bias_updates: β_k; None is none.
         kind: where the instance comes from, for the record of a search.
@@ -53,6 +54,9 @@ class FeedForward:
     note: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("weights", "updates", "biases", "bias_updates"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(np.asarray(a) for a in getattr(self, name)))
         depth = len(self.weights)
         names = (self.activations,) * depth if isinstance(self.activations, str) else tuple(self.activations)
         object.__setattr__(self, "activations", names)
@@ -212,15 +216,15 @@ class FeedForward:
         """Return the same base chain with other updates, its deviation to be measured anew."""
         return replace(self, updates=tuple(updates), measured=None, **changes)
 
-    def single(self) -> FeedForward:
-        """Return the chain on its first input alone, where a claim speaks of one input.
+    def first(self, p: int = 1) -> FeedForward:
+        """Return the chain on its first p inputs alone.
 
         Raises:
             MissingIngredient: if there is no input.
         """
         if len(self.x) == 0:
             raise MissingIngredient("the instance has no input")
-        return replace(self, x=self.x[:1], measured=None if self.measured is None else self.measured[:1])
+        return replace(self, x=self.x[:p], measured=None if self.measured is None else self.measured[:p])
 
     def __repr__(self) -> str:
         """Show numbers only while they are few; shapes otherwise."""

@@ -5,10 +5,11 @@ $J_{>k}(t)$ the Jacobian of everything after layer k,
 
 $$f - f_0 = \sum_k \int_0^1 J_{>k}(t)\, D_k(t)\,\big(\Phi_k x_t^{k-1} + \beta_k\big)\,dt.$$
 
-It is the fundamental theorem of calculus for $t \mapsto f(x; \theta_0 + t\,\Delta\theta)$, sorted by the layer
-through which the derivative enters.  It holds when every σ acts on coordinates and is locally Lipschitz: at
-kinks σ' may then be given any bounded (Borel) values, and $J_{>k}$ is the product of the matrices.  The sum
-does not depend on those values, its split into layers does: it is unique where no unit stays on a kink.
+It is the fundamental theorem of calculus for $t \mapsto f(x; \theta_0 + t\,\Delta\theta)$, sorted by layers
+according to where the derivative enters.  It holds when every σ acts on coordinates and is locally
+Lipschitz: at kinks σ' may then be given any bounded (Borel) values, and $J_{>k}$ is the product of the
+matrices.  The sum does not depend on those values, its split into layers does: it is unique where no unit
+stays on a kink.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def layer_integrals(pair: FeedForward) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         MissingIngredient: for exact chains with an activation other than the identity.
     """
-    pair = pair.single()
+    pair = pair.first()
     if pair.is_exact:
         return _exact_integrals(pair), np.zeros(())
     kinked = any(not ACTIVATIONS[name].smooth for name in pair.activations)

@@ -68,7 +68,7 @@ class UpdateNorms(Pasteable):
 
 def twin_extents(pair: FeedForward) -> Extents:
     """Compare an update with its low-rank twin on one input: fewer parameters, the same reach."""
-    pair = pair.single()
+    pair = pair.first()
     twin = low_rank_twin(pair)
     rank_one = sum(sum(u.shape) - 1 for u in pair.updates)  # dimension r(m + n - r) at r = 1
     return Extents(

@@ -33,7 +33,10 @@ def layers(network: Network, params: Mapping[str, Any]) -> tuple[list[np.ndarray
         MissingIngredient: a network that is not known to be a chain of dense layers.
     """
     if not isinstance(network.architecture, MLPConfig):
-        raise MissingIngredient(f"{network.name} is not a chain of dense layers as in equation 27")
+        raise MissingIngredient(
+            f"{network.name} is not known to be a chain of dense layers as in equation 27: "
+            "make it with mlp_from_arrays, or build a FeedForward from its matrices"
+        )
     stack = [params["layers"][str(k)] for k in range(len(params["layers"]))]
     weights = [np.asarray(layer["kernel"]).T for layer in stack]
     return weights, [np.asarray(layer["bias"]) for layer in stack] if "bias" in stack[0] else None
@@ -188,13 +191,13 @@ def contracted(tuning: FineTuning) -> Iterable[FeedForward]:
 def one_input(tuning: FineTuning) -> Iterable[FeedForward]:
     """The chain on the first test input."""
     for pair in feed_forward(tuning):
-        yield replace(pair.single(), note="one test input, every layer's update replaced by one of rank 1")
+        yield replace(pair.first(), note="one test input, every layer's update replaced by one of rank 1")
 
 
 def one_input_split(tuning: FineTuning) -> Iterable[FeedForward]:
     """The chain on the first test input, for the split of its deviation into layers."""
     for pair in feed_forward(tuning):
-        yield replace(pair.single(), note="one test input, split into one integral per layer")
+        yield replace(pair.first(), note="one test input, split into one integral per layer")
 
 
 @dataclass(frozen=True, eq=False, repr=False)

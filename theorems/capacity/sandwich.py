@@ -3,7 +3,7 @@ r"""Truth between two numbers: what an attack reaches, and what a bound allows, 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,7 @@ def compare(sandwich: Sandwich) -> Comparison:
 def attacked(tuning: FineTuning) -> Iterable[Sandwich]:
     """Attack a trained chain of layers within the norms of its trained update."""
     for pair in observed.feed_forward(tuning):
-        few = replace(pair, x=pair.x[:INPUTS], measured=pair.measured[:INPUTS])
+        few = pair.first(INPUTS)
         found = attack(
             tuning.network,
             budgets_of(tuning.delta),
