@@ -228,7 +228,7 @@ class _Job:
         decay, tolerance = self.settings.weight_decay, self.polish_to
         train = self.task.new.train
         polished = polish(self.network, train, self.method, phi, weight_decay=decay, tolerance=tolerance)
-        return polished.phi, {**facts, "gradient_norm": polished.gradient_norm}
+        return _double(polished.phi), {**facts, "gradient_norm": polished.gradient_norm}
 
     def _scores(self, theta: Params) -> dict[str, float]:
         """Loss and accuracy of the three splits, in float64."""

@@ -204,7 +204,9 @@ def _hessian(program: Program, data: Data, phi: Vector) -> Float[Array, "k k"]:
 
 
 @jax.jit
-def _newton_step(phi: Vector, gradient: Vector, hessian: Float[Array, "k k"], damping: float) -> Vector:
+def _newton_step(
+    phi: Vector, gradient: Vector, hessian: Float[Array, "k k"], damping: Float[ArrayLike, ""]
+) -> Vector:
     # Where the matrix is not positive definite its factor is NaN, and so is the new Φ, which is not accepted.
     factor = jnp.linalg.cholesky(hessian + damping * jnp.eye(phi.size, dtype=phi.dtype))
     return phi - jax.scipy.linalg.cho_solve((factor, True), gradient)
