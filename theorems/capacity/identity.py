@@ -22,38 +22,53 @@ import sympy
 from jaxtyping import Float
 
 from ...models.activations import ACTIVATIONS
+from .. import linalg
 from ..claims import MissingIngredient
 from .feedforward import FeedForward
 from .scalars import SCALARS, SLOPES
 
-GRID = 512  # intervals in which a change of sign of a kinked unit is looked for
-NODES = 16  # Gauss-Legendre nodes per panel
-SMOOTH_PANELS = 8
+GRID = 256  # intervals in which a change of sign of a pre-activation is looked for
+NODES = (16, 10)  # Gauss-Legendre nodes per panel: the rule, and the coarser one that it is compared with
+HALVINGS = 24
 
 
-def layer_integrals(pair: FeedForward) -> tuple[np.ndarray, np.ndarray]:
+def layer_integrals(pair: FeedForward) -> tuple[np.ndarray, float]:
     """Integrate the terms of the identity, one per layer, for the first input.
 
-    Between the kinks of a piecewise linear network the integrand is a polynomial of degree below the depth,
-    so the panels are cut at the kinks and Gauss-Legendre is exact on each; smooth activations get even
-    panels.
+    Panels are cut where a pre-activation changes sign, and closely around: there a kinked activation has its
+    kink, between kinks a piecewise linear network has a polynomial integrand, and a smooth activation with
+    large weights has its transition.  Panels on which two rules disagree are halved.
 
     Args:
         pair: the chain; only its first input is used.
 
     Returns:
-        The terms, shape (N, n_N), whose sum is f − f₀; and the change against a coarser rule, shape ().
+        The terms, shape (N, n_N), whose sum is f − f₀; and an estimate (not a bound) of the quadrature error.
 
     Raises:
-        MissingIngredient: for exact chains with an activation other than the identity.
+        MissingIngredient: a quadrature that does not settle; exact chains that are not linear.
     """
     pair = pair.first()
     if pair.is_exact:
-        return _exact_integrals(pair), np.zeros(())
-    kinked = any(not ACTIVATIONS[name].smooth for name in pair.activations)
-    edges = _kinks(pair) if kinked else np.linspace(0, 1, SMOOTH_PANELS + 1)
-    fine, coarse = (_quadrature(pair, edges, nodes) for nodes in (NODES, NODES - 6))
-    return fine, np.linalg.norm(fine - coarse)
+        return _exact_integrals(pair), 0.0
+    edges = _crossings(pair)
+    total, error = 0.0, 0.0
+    for _ in range(HALVINGS):
+        fine, coarse = (_panels(pair, edges, nodes) for nodes in NODES)
+        change = np.linalg.norm((fine - coarse).reshape(len(edges), -1), axis=1)
+        allowed = (
+            linalg.gamma(64 * pair.operations) * pair.scale[0] * np.maximum(edges[:, 1] - edges[:, 0], 1e-3)
+        )
+        settled = change <= allowed
+        total, error = total + fine[settled].sum(0), error + change[settled].sum()
+        edges = edges[~settled]
+        if not len(edges):
+            return total, float(error)
+        middle = edges.mean(axis=1)
+        edges = np.concatenate([np.stack([edges[:, 0], middle], 1), np.stack([middle, edges[:, 1]], 1)])
+    raise MissingIngredient(
+        f"a quadrature that settles: {len(edges)} panels do not after {HALVINGS} halvings"
+    )
 
 
 def _forward(pair: FeedForward, t: Float[np.ndarray, " s"]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -67,11 +82,11 @@ def _forward(pair: FeedForward, t: Float[np.ndarray, " s"]) -> tuple[list[np.nda
     return xs, zs
 
 
-def _quadrature(pair: FeedForward, edges: np.ndarray, nodes: int) -> np.ndarray:
+def _panels(pair: FeedForward, edges: Float[np.ndarray, "m 2"], nodes: int) -> np.ndarray:
+    """Integrals of all terms over each panel, shape (m, N, n_N)."""
     points, weights = np.polynomial.legendre.leggauss(nodes)
-    middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
+    middle, half = edges.mean(axis=1), (edges[:, 1] - edges[:, 0]) / 2
     t = (middle[:, None] + half[:, None] * points).ravel()
-    measure = (half[:, None] * weights).ravel()
     xs, zs = _forward(pair, t)
     terms = []
     for k, update in enumerate(pair.updates):
@@ -80,27 +95,32 @@ def _quadrature(pair: FeedForward, edges: np.ndarray, nodes: int) -> np.ndarray:
         for j in range(k + 1, pair.depth):
             v = v @ pair.weights[j].T + t[:, None] * (v @ pair.updates[j].T)
             v = SLOPES[pair.activations[j]](zs[j]) * v
-        terms.append(measure @ v)
-    return np.array(terms)
+        terms.append(np.einsum("mqn,q,m->mn", v.reshape(len(edges), nodes, -1), weights, half))
+    return np.stack(terms, axis=1)
 
 
-def _kinks(pair: FeedForward) -> np.ndarray:
-    """Return 0, 1, an even grid, and every t at which a pre-activation of a kinked unit changes sign."""
+def _crossings(pair: FeedForward) -> Float[np.ndarray, "m 2"]:
+    """Panels between 0, 1, every t at which a pre-activation changes sign, and points close around it."""
     grid = np.linspace(0, 1, GRID + 1)
     zs = _forward(pair, grid)[1]
-    found = [np.linspace(0, 1, SMOOTH_PANELS + 1)]
+    found = [np.linspace(0, 1, 9)]
     for k, z in enumerate(zs):
-        if ACTIVATIONS[pair.activations[k]].smooth:
-            continue
         row, unit = np.nonzero((z[1:] > 0) != (z[:-1] > 0))
+        if pair.activations[k] == "identity" or not len(row):
+            continue
         low, high = grid[row], grid[row + 1]
+        width = 1 / (GRID * np.abs(z[row + 1, unit] - z[row, unit]))  # in which the pre-activation moves by 1
         rising = z[row + 1, unit] > 0
         for _ in range(54):  # a bisection to the last bit of [0, 1]
             middle = (low + high) / 2
-            above = _forward(pair, middle)[1][k][np.arange(len(unit)), unit] > 0 if len(unit) else rising
+            above = _forward(pair, middle)[1][k][np.arange(len(unit)), unit] > 0
             low, high = np.where(above == rising, low, middle), np.where(above == rising, middle, high)
-        found.append(high)
-    return np.unique(np.concatenate(found))
+        found += [
+            high,
+            *(high + s * width for s in (-30, -8, -2, 2, 8, 30) if ACTIVATIONS[pair.activations[k]].smooth),
+        ]
+    edges = np.unique(np.clip(np.concatenate(found), 0, 1))
+    return np.stack([edges[:-1], edges[1:]], axis=1)
 
 
 def _exact_integrals(pair: FeedForward) -> np.ndarray:
