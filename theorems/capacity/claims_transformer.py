@@ -76,7 +76,7 @@ def _quarter(pair: TransformerPair) -> np.ndarray:
 
 
 TRUE = Judgement.TRUE
-FEW = 24  # random transformers per search: each is a network of its own
+FEW = 16  # random transformers per search: each is a network of its own
 
 CLAIMS = (
     Claim(

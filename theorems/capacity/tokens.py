@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -30,10 +30,10 @@ from .transformer import DeviationBound, budget_bound, deviation_bound, path_bou
 if TYPE_CHECKING:
     from ...models.finetuning import FineTuning
 
-INPUTS = 100  # test inputs of a trained transformer that are certified
+INPUTS = 64  # test inputs of a trained transformer that are certified
 ATTACKED = 2
-PATH_STEPS = 16
-PATH_INPUTS = 20
+PATH_STEPS = 8
+PATH_INPUTS = 8
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -257,6 +257,17 @@ def trained(tuning: FineTuning) -> Iterable[TransformerPair]:
         yield _pair(tuning)
 
 
+@cache
+def _template(config: TransformerConfig) -> Network:
+    return transformer(config, key=jax.random.key(0), dtype=np.float64)
+
+
+def _drawn(rng: np.random.Generator, leaf: Array) -> np.ndarray:
+    """Random weights around those of the usual initialisation: kernels of norm about 1, scales near 1."""
+    noise = rng.normal(size=leaf.shape)
+    return noise / np.sqrt(leaf.shape[0]) if leaf.ndim == 2 else np.asarray(leaf) + 0.3 * noise
+
+
 def random_pair(
     seed: int, size: float, *, head_only: bool = False, flipped: bool = False, **options: Any
 ) -> TransformerPair:
@@ -270,8 +281,9 @@ def random_pair(
         options: changes of the configuration.
     """
     sizes = {"features": 3, "length": 3, "width": 4, "depth": 1, "heads": 2, "hidden": 5, "outputs": 2}
-    network = transformer(TransformerConfig(**(sizes | options)), key=jax.random.key(seed), dtype=np.float64)
     rng = np.random.default_rng(seed)
+    network = _template(TransformerConfig(**(sizes | options)))
+    network = network.with_params(jax.tree.map(lambda leaf: _drawn(rng, leaf), network.params))
     update = {
         path: size * rng.normal(size=leaf.shape) * (path.startswith("head") or not head_only)
         for path, leaf in tree.paths(network.params).items()
