@@ -69,6 +69,8 @@ def test_tolerance_follows_scale_and_operations():
 
 def test_an_equality_seen_through_too_coarse_a_tolerance_decides_nothing():
     assert Comparison(1.0, "==", 1.2, scale=2.0, extra=3.0).worst().outcome is Outcome.INCONCLUSIVE
+    assert Comparison(1e-20, "==", 0.0, scale=0.0, extra=1.0).worst().outcome is Outcome.INCONCLUSIVE
+    assert Comparison(5.0, "==", 0.0, scale=np.nan).worst().outcome is Outcome.NOT_JUDGED
 
 
 def test_the_worst_of_many_inputs_speaks():
@@ -105,8 +107,21 @@ def test_a_missing_ingredient_is_named_and_a_crash_is_no_pass():
 
 
 def test_a_side_that_is_not_finite_is_not_judged():
-    evidence = claim(compare=lambda n: Comparison(float("nan"), "<=", 1.0)).judge(ONE, Source.EXACT)
+    blind = claim(compare=lambda n: Comparison(np.array([0.5, np.nan]), "<=", 1.0))
+    evidence = blind.judge(ONE, Source.OBSERVED)
     assert evidence.outcome is Outcome.NOT_JUDGED
+    assert "not a number" in complaint(blind, evidence), "it is a complaint on trained networks too"
+    with pytest.raises(FloatingPointError, match="not a number"):
+        falsify(blind)
+
+
+def test_a_failure_is_not_hidden_by_a_nan_beside_it():
+    evidence = claim(compare=lambda n: Comparison(np.array([2.0, np.nan]), "<=", 1.0)).judge(ONE)
+    assert (evidence.outcome, evidence.failing, evidence.count) == (Outcome.FAILS, 1, 2)
+
+
+def test_an_infinite_bound_says_nothing():
+    assert Comparison(1.0, "<=", np.inf, scale=1.0).worst().outcome is Outcome.INCONCLUSIVE
 
 
 def test_complaints_catch_a_wrong_ledger():

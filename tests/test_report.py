@@ -35,6 +35,18 @@ def test_report_of_what_the_ledger_expects_is_ok(filled):
     assert filled.severity(filled["T2.6"][-1]) == "info", "a refutation that is expected is information"
 
 
+def test_silence_is_no_pass(filled):
+    assert not report.Report(ledger("capacity")).ok
+    del filled.controls[3]
+    assert any("negative control" in text for _, text in filled.complaints())
+
+
+def test_numbers_that_json_lacks_become_null(filled, tmp_path):
+    filled.add(replace(filled["T2.6"][-1], rhs=float("inf"), margin=float("inf")))
+    filled.save(tmp_path / "out.json")
+    assert report.load(tmp_path / "out.json")["records"][-1]["rhs"] is None
+
+
 def test_a_violated_repair_is_critical(filled):
     broken = replace(filled["T2.6"][-1], claim="T2.R1")
     filled.add(broken)

@@ -109,8 +109,8 @@ class Comparison:
     def worst(self) -> Verdict:
         """Judge every element and return the one that speaks loudest against the claim."""
         verdicts = self._exact() if self.is_exact else self._floating()
-        order = (Outcome.FAILS, Outcome.INCONCLUSIVE, Outcome.HOLDS)
-        worst = min(verdicts, key=lambda v: (order.index(v.outcome), v.margin - v.tolerance))
+        order = (Outcome.FAILS, Outcome.NOT_JUDGED, Outcome.INCONCLUSIVE, Outcome.HOLDS)
+        worst = min(verdicts, key=lambda v: (order.index(v.outcome), _loudness(v)))
         failing = sum(v.outcome is Outcome.FAILS for v in verdicts)
         return Verdict(
             worst.lhs, worst.rhs, worst.margin, worst.tolerance, worst.outcome, len(verdicts), failing
@@ -146,18 +146,25 @@ class Comparison:
         return verdicts
 
     def _outcome(self, margin: float, tolerance: float, scale: float) -> Outcome:
-        if not np.isfinite(margin):
-            raise MissingIngredient(f"a side of the comparison is not finite (margin {margin})")
+        if np.isnan(margin) or not np.isfinite(tolerance):
+            return Outcome.NOT_JUDGED
         if self.relation == "==":
             if margin < -tolerance:
                 return Outcome.FAILS
-            blind = tolerance >= scale > 0  # a tolerance as large as the numbers cannot see anything
+            blind = tolerance > 0 and tolerance >= scale  # a tolerance as large as the numbers sees nothing
             return Outcome.INCONCLUSIVE if blind else Outcome.HOLDS
+        if np.isinf(margin):  # an infinite bound is true, and says nothing
+            return Outcome.INCONCLUSIVE if margin > 0 else Outcome.FAILS
         if margin < -tolerance:
             return Outcome.FAILS
         strict = self.relation in ("<", ">")
         clear = margin > tolerance or (tolerance == 0 and margin == 0 and not strict)
         return Outcome.HOLDS if clear else Outcome.INCONCLUSIVE
+
+
+def _loudness(verdict: Verdict) -> Any:
+    excess = verdict.margin - verdict.tolerance
+    return -np.inf if verdict.outcome is Outcome.NOT_JUDGED else excess
 
 
 @dataclass(frozen=True)
@@ -292,6 +299,7 @@ class Claim:
             failing=verdict.failing,
             seconds=time.perf_counter() - start,
             note=getattr(instance, "note", ""),
+            error="a side of the comparison is not a number" if verdict.outcome is Outcome.NOT_JUDGED else "",
             layers=self.detail(instance) if self.detail is not None and source is Source.OBSERVED else (),
         )
 

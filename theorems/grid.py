@@ -114,7 +114,7 @@ def _exact(job: Job, say: Callable[[str], None]) -> None:
 
 def _search(job: Job, say: Callable[[str], None], progress: Progress) -> None:
     start = time.perf_counter()
-    searchable = [c for c in job.report.ledger if c.strategy is not None]
+    searchable = [c for c in job.report.ledger if c.strategy is not None and c.compare is not None]
     task = progress.add_task("search", total=len(searchable))
     found = []
     for claim in searchable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections import Counter
 from collections.abc import Iterable
@@ -67,7 +68,27 @@ class Report:
                 else f"negative control was not rejected ({control.note})"
             )
             found.append((control, text))
-        return [(e, text) for e, text in found if text]
+        return [(e, text) for e, text in [*found, *self._gaps()] if text]
+
+    def _gaps(self) -> list[tuple[Evidence, str]]:
+        """List the claims that a finished report has nothing on: silence is no pass."""
+        seen = {(e.claim, e.source) for e in self.evidence}
+        checked = {e.claim.rstrip("~") for e in self.controls}
+        searched = any(source is Source.SEARCH for _, source in seen)
+        gaps = []
+        for claim in self.ledger if self.complete else ():
+            missing = [Source.EXACT] if claim.exact and (claim.id, Source.EXACT) not in seen else []
+            missing += (
+                [Source.SEARCH]
+                if searched and claim.strategy and (claim.id, Source.SEARCH) not in seen
+                else []
+            )
+            missing += ["negative control"] if claim.control and claim.id not in checked else []
+            gaps += [
+                (Evidence(claim.id, claim.theorem, Source.EXACT), f"has no {what} evidence")
+                for what in missing
+            ]
+        return gaps
 
     @property
     def ok(self) -> bool:
@@ -162,7 +183,9 @@ def record_of(evidence: Evidence) -> dict[str, Any]:
         "failing": evidence.failing,
         "note": evidence.note,
         "error": evidence.error,
-        "layers": list(evidence.layers),
+        "layers": [
+            {k: v if isinstance(v, str) else _number(v) for k, v in row.items()} for row in evidence.layers
+        ],
         "exact": {"lhs": str(evidence.lhs), "rhs": str(evidence.rhs)} if exact else None,
     }
 
@@ -206,10 +229,11 @@ def diff(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+    """Finite numbers as they are; JSON has no others."""
+    return None if value is None or not math.isfinite(float(value)) else float(value)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Iterable) and not isinstance(value, str):
         return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | str) else float(value)
+    return value if value is None or isinstance(value, bool | int | str) else _number(value)

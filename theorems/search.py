@@ -28,10 +28,10 @@ class Finding:
 
     Attributes:
         claim: the claim's id.
-        evidence: of the minimal counterexample; of the last instance that was judged when there is none.
+        evidence: of the minimal counterexample; of the closest call when there is none.
         instance: the minimal counterexample, or None.
         tried: how many instances of each kind were judged.
-        unmet: how many of them did not meet the claim's assumptions and so say nothing.
+        unmet: how many of them say nothing: assumptions not met, or an ingredient missing.
     """
 
     claim: str
@@ -115,6 +115,8 @@ def falsify(claim: Claim, *, examples: int = EXAMPLES, seed: int = 0) -> Finding
     def refutes(instance: Any) -> bool:
         evidence = claim.judge(instance, Source.SEARCH)
         tried[getattr(instance, "kind", type(instance).__name__)] += 1
+        if evidence.error:
+            raise FloatingPointError(f"{claim.id}: {evidence.error}, on {instance!r}")
         if evidence.outcome in (Outcome.ASSUMPTION_VIOLATED, Outcome.NOT_JUDGED):
             unjudged[evidence.outcome] += 1
         elif not closest or _closeness(evidence) < _closeness(closest[0]):

@@ -184,7 +184,8 @@ def _climb(
 
 def _best(network: Network, budgets: dict[str, float], values: Array, updates: dict, xs: Array) -> Attack:
     """Keep the best start per input, shrink into the budgets what rounding pushed out, measure again."""
-    winner = np.argmax(np.asarray(values), axis=0)
+    values = np.asarray(values)
+    winner = np.argmax(np.where(np.isfinite(values), values, -np.inf), axis=0)
     inputs = np.arange(len(winner))
     x = np.asarray(xs)[winner, inputs]
     update = {path: np.array(leaf)[winner, inputs] for path, leaf in updates.items()}

@@ -72,16 +72,30 @@ def _attained(pair: FeedForward) -> Comparison:
     )
 
 
-def _shrunk(pair: FeedForward) -> FeedForward:
-    factor = Fraction(1, 2) if pair.is_exact else 0.5
-    shifts = None if pair.bias_updates is None else [b * factor for b in pair.bias_updates]
-    return pair.with_updates([u * factor for u in pair.updates], bias_updates=shifts)
+def _shrunk(pair: FeedForward, weight: int | None = None, bias: int | None = None) -> FeedForward:
+    """Halve the update of one layer's weight, or of its bias, or all updates if none is named."""
+    half = Fraction(1, 2) if pair.is_exact else 0.5
+    everything = weight is None and bias is None
+    updates = [u * half if everything or k == weight else u for k, u in enumerate(pair.updates)]
+    shifts = pair.bias_updates
+    if shifts is not None:
+        shifts = [b * half if everything or k == bias else b for k, b in enumerate(shifts)]
+    return pair.with_updates(updates, bias_updates=shifts)
 
 
 def _monotone(pair: FeedForward) -> Comparison:
-    return Comparison(
-        bounds.a_priori(_shrunk(pair)), "<=", bounds.a_priori(pair), scale=pair.scale, operations=4
-    )
+    """Halve each budget on its own, and all of them together."""
+    smaller = [_shrunk(pair)]
+    for k in range(pair.depth):
+        smaller.append(_shrunk(pair, weight=k))
+        if pair.bias_updates is not None:
+            smaller.append(_shrunk(pair, bias=k))
+    lhs = np.concatenate([bounds.a_priori(one) for one in smaller])
+    scale = None if pair.is_exact else np.tile(pair.scale, len(smaller))
+    rhs = np.tile(bounds.a_priori(pair), len(smaller))
+    if scale is not None:  # a budget that is zero already leaves both sides alike
+        rhs = rhs + 2 * linalg.gamma(pair.operations) * scale
+    return Comparison(lhs, "<=", rhs, scale=scale, operations=pair.operations)
 
 
 def _deviation_monotone(pair: FeedForward) -> Comparison:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
+import sympy
 from hypothesis import strategies as st
 
 from .. import linalg
@@ -30,11 +31,27 @@ def _base_twin(pair: FeedForward) -> FeedForward:
 
 
 def _twin_norms(pair: FeedForward) -> Comparison:
-    projected = rank.low_rank_twin(pair).update_norms
-    size = None if pair.is_exact else np.array(pair.update_norms)
-    rhs = np.array(pair.update_norms, dtype=object if pair.is_exact else float)
-    rhs = rhs if pair.is_exact else rhs * (1 + linalg.gamma(64 * pair.operations))
-    return Comparison(np.array(projected), "<=", rhs, scale=size, operations=16 * pair.operations)
+    """Norms not larger, and ranks at most p, layer by layer (ranks are held against p + ½)."""
+    twin = rank.low_rank_twin(pair)
+    ranks = [_rank(u) for u in twin.updates]
+    limit = len(pair.x) + Fraction(1, 2)
+    if pair.is_exact:
+        lhs = np.array([*twin.update_norms, *map(Fraction, ranks)], dtype=object)
+        return Comparison(lhs, "<=", np.array([*pair.update_norms, *[limit] * pair.depth], dtype=object))
+    norms = np.array(pair.update_norms)
+    rhs = np.concatenate(
+        [norms * (1 + linalg.gamma(64 * pair.operations)), np.full(pair.depth, float(limit))]
+    )
+    scale = np.concatenate([norms, np.zeros(pair.depth)])
+    return Comparison(
+        np.array([*twin.update_norms, *ranks]), "<=", rhs, scale, operations=16 * pair.operations
+    )
+
+
+def _rank(update: np.ndarray) -> int:
+    if linalg.is_exact(update):
+        return int(sympy.Matrix(update.tolist()).rank())
+    return int(np.linalg.matrix_rank(update))
 
 
 def _oblique_norms(pair: FeedForward) -> Comparison:
@@ -116,8 +133,8 @@ CLAIMS = (
         id="T2.R9",
         theorem="capacity",
         judgement=TRUE,
-        statement=r"\|\Phi_k \Pi_k\|_2 \le \|\Phi_k\|_2",
-        reason="an orthogonal projector is a contraction",
+        statement=r"\|\Phi_k \Pi_k\|_2 \le \|\Phi_k\|_2,\quad \mathrm{rank}\,\Phi_k\Pi_k \le p",
+        reason="an orthogonal projector is a contraction; its range is spanned by p inputs",
         plain=(
             "The rank-limited update of R8 is no longer than the update it replaces, so norm budgets "
             "cannot tell them apart."
@@ -127,7 +144,7 @@ CLAIMS = (
             "2x2": chain([[[1, 2], [-1, 1]]], [[[1, 0], [2, 1]]], [[1, 2]], activations="identity")
         },
         strategy=lambda: (
-            strategies.integer_chains(widths=(1, 2), samples=(1, 2)),
+            strategies.integer_chains(widths=(1, 3), samples=(1, 2)),
             strategies.float_chains(),
         ),
         control=Control(

@@ -37,9 +37,11 @@ def _attack_at_most(share: float) -> Callable[[TransformerPair], Comparison]:
 
 def _softmax(power: int) -> Callable[[Softmax], Comparison]:
     def compare(s: Softmax) -> Comparison:
-        allowed = s.allowed(power)
-        allowance = 0 if linalg.is_exact(s.weights) else 2 * linalg.gamma(64)
-        return Comparison(s.move(), "<=", allowed + allowance, scale=1.0, operations=64)
+        lhs, rhs = [s.move(), s.allowed(power)], [s.allowed(power), s.oscillation() / (2 * power)]
+        if linalg.is_exact(s.weights):
+            return Comparison(np.array(lhs, dtype=object), "<=", np.array(rhs, dtype=object))
+        allowed = np.array(rhs) + 2 * linalg.gamma(64) * (1 + s.oscillation())
+        return Comparison(np.array(lhs), "<=", allowed, scale=1.0 + s.oscillation(), operations=64)
 
     return compare
 
@@ -166,8 +168,8 @@ CLAIMS = (
         control=Control(
             "one percent less, where only the head is tuned",
             compare=_at_most(_one_percent_less),
-            exact=lambda: tokens.random_pair(0, 0.1, head_only=True),
-            strategy=lambda: tokens.transformers(head_only=True),
+            exact=lambda: tokens.random_pair(0, 0.1, only="head"),
+            strategy=lambda: tokens.transformers(parts=("head",)),
         ),
         observe=tokens.trained,
         detail=TransformerPair.layers,
@@ -231,8 +233,8 @@ CLAIMS = (
         control=Control(
             "one percent less, where only the head is tuned",
             compare=_at_most(lambda pair: pair.path() / 1.01),
-            exact=lambda: tokens.random_pair(0, 0.1, head_only=True),
-            strategy=lambda: tokens.transformers(head_only=True),
+            exact=lambda: tokens.random_pair(0, 0.1, only="head"),
+            strategy=lambda: tokens.transformers(parts=("head",)),
         ),
         observe=tokens.trained,
     ),

@@ -50,6 +50,11 @@ class Softmax(Pasteable):
         after = self.weights * self.factors
         return sum(abs(after / sum(after) - self.weights / sum(self.weights))) / 2
 
+    def oscillation(self) -> Any:
+        """osc(d), the logarithm of the largest ratio of factors."""
+        ratio = max(self.factors) / min(self.factors)
+        return sympy.log(sympy.sympify(ratio)) if linalg.is_exact(self.factors) else np.log(ratio)
+
     def allowed(self, power: int = 2) -> Any:
         """tanh(ω/4) = (√q − 1)/(√q + 1), with ω = osc(d) and q = e^ω the largest ratio of factors."""
         ratio = max(self.factors) / min(self.factors)
@@ -269,30 +274,33 @@ def _drawn(rng: np.random.Generator, leaf: Array) -> np.ndarray:
 
 
 def random_pair(
-    seed: int, size: float, *, head_only: bool = False, flipped: bool = False, **options: Any
+    seed: int, size: float, *, only: str = "", flipped: bool = False, gain: float = 1.0, **options: Any
 ) -> TransformerPair:
     """A small transformer with random weights and a random update, for the search and the controls.
 
     Args:
         seed: of everything.
         size: of the update's entries.
-        head_only: update the head alone.
+        only: update the leaves whose path starts so.
+        gain: of the queries and keys: a large one makes attention sharp.
         flipped: take what the update and its negative do as a (weak) attack within the update's norms.
         options: changes of the configuration.
     """
     sizes = {"features": 3, "length": 3, "width": 4, "depth": 1, "heads": 2, "hidden": 5, "outputs": 2}
     rng = np.random.default_rng(seed)
     network = _template(TransformerConfig(**(sizes | options)))
-    network = network.with_params(jax.tree.map(lambda leaf: _drawn(rng, leaf), network.params))
+    drawn = {path: _drawn(rng, leaf) for path, leaf in tree.paths(network.params).items()}
+    sharp = {path: leaf * gain if "query" in path or "key" in path else leaf for path, leaf in drawn.items()}
+    network = network.with_params(tree.from_paths(sharp))
     update = {
-        path: size * rng.normal(size=leaf.shape) * (path.startswith("head") or not head_only)
+        path: size * rng.normal(size=leaf.shape) * path.startswith(only)
         for path, leaf in tree.paths(network.params).items()
     }
     update = tree.from_paths(update)
     x = rng.normal(size=(3, network.architecture.length, network.architecture.features))
-    settings = "".join(
-        f", {k}={v!r}" for k, v in {"head_only": head_only, "flipped": flipped, **options}.items() if v
-    )
+    chosen = {"only": only, "flipped": flipped, "gain": gain, **options}
+    usual = {"only": "", "flipped": False, "gain": 1.0}
+    settings = "".join(f", {k}={v!r}" for k, v in chosen.items() if k not in usual or v != usual[k])
     recipe = f"random_pair({seed}, {size}{settings})"
     pair = TransformerPair(
         network, tree.add(network.params, update), x, kind="random transformer", recipe=recipe, steps=4
@@ -371,10 +379,26 @@ VARIANTS = (
 )
 
 
-def transformers(**options: Any) -> st.SearchStrategy:
-    """Random small transformers of three variants, with updates from tiny to large."""
+PARTS = (
+    "",
+    "embed",
+    "blocks/0/norm1",
+    "blocks/0/attention/query",
+    "blocks/0/attention",
+    "blocks/0/mlp",
+    "head",
+)
 
-    def build(seed: int, log_size: int, variant: Mapping[str, Any]) -> TransformerPair:
-        return random_pair(seed, 10.0**log_size, **options, **variant)
 
-    return st.builds(build, st.integers(0, 10**6), st.integers(-5, 0), st.sampled_from(VARIANTS))
+def transformers(*, parts: tuple[str, ...] = PARTS, **options: Any) -> st.SearchStrategy:
+    """Random small transformers of three variants; updates of parts or of all, from tiny to large."""
+
+    def build(
+        seed: int, log_size: int, part: str, gain: float, variant: Mapping[str, Any]
+    ) -> TransformerPair:
+        return random_pair(seed, 10.0**log_size, only=part, gain=gain, **options, **variant)
+
+    sizes, gains = st.integers(-5, 0), st.sampled_from((1.0, 4.0))
+    return st.builds(
+        build, st.integers(0, 10**6), sizes, st.sampled_from(parts), gains, st.sampled_from(VARIANTS)
+    )

@@ -198,3 +198,11 @@ class Attention:
         turn = (at.fro["query"] * at.k_most * sizes[:, None] + at.fro["key"] * at.q_size * most) / at.root
         parts = turn * at.v_most * at.fro["out"] + at.fro["value"] * at.fro["out"] * most
         return 8 * at.many * parts.sum(axis=1)
+
+    def adjoint_loss(self, sizes: Float[Array, "p t"]) -> Float[Array, "p t"]:
+        """Rounding of `adjoint`, whose key path gathers the queries of other tokens: the largest."""
+        at, most = self.at, sizes.max(axis=-1, keepdims=True)[:, None]
+        k, q, v = (np.max(each, axis=-1, keepdims=True) for each in (at.k_most, at.q_size, at.v_most))
+        turn = (at.fro["query"] * k + at.fro["key"] * q) * most / at.root
+        parts = turn * v * at.fro["out"] + at.fro["value"] * at.fro["out"] * most
+        return np.broadcast_to(8 * at.many * self.config.length * parts.sum(axis=1), sizes.shape)

@@ -65,7 +65,7 @@ class DeviationBound:
     @property
     def bound(self) -> Float[Array, " p"]:
         """The smaller of the two bounds, shape (p,)."""
-        return np.minimum(self.chain, self.range)
+        return np.fmin(self.chain, self.range)
 
     @property
     def slack(self) -> float:
@@ -174,7 +174,8 @@ def path_bound(
         )
         start = stop
     up = 1 + 4 * steps * np.finfo(float).eps
-    return np.minimum((np.linalg.norm(centre, axis=-1) + rest) * up, total * up)
+    found = np.fmin((np.linalg.norm(centre, axis=-1) + rest) * up, total * up)
+    return np.where(np.isnan(found), np.inf, found)  # overflow certifies nothing
 
 
 def _between(base: Tree, tuned: Tree, s: float) -> Tree:

@@ -186,4 +186,5 @@ def _reads(where: str) -> tuple[str, ...]:
 def _range(head: Affine, base: Float[Array, "p m"], width: int) -> Float[Array, " p"]:
     r"""The range bound $\|K\|_2\sqrt n + \|b - f_0\|$, with K and b of the head behind the last norm (R)."""
     reach = (head.norm + head.phi) * np.sqrt(width) + np.linalg.norm(head.bias - base, axis=-1)
-    return reach + head.phi_bias + head.rounding(np.sqrt(width)) + 4 * EPS * np.linalg.norm(base, axis=-1)
+    reach = reach + head.phi_bias + head.rounding(np.sqrt(width)) + 4 * EPS * np.linalg.norm(base, axis=-1)
+    return np.where(np.isnan(reach), np.inf, reach)  # overflow certifies nothing

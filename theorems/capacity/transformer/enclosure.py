@@ -33,6 +33,9 @@ class Piece(Protocol):
     def loss(self, sizes: Float[Array, "p t"]) -> Float[Array, "p t"]:
         """Rounding of `tangent` at perturbations of these norms, and of `adjoint` at such functionals."""
 
+    def adjoint_loss(self, sizes: Float[Array, "p t"]) -> Float[Array, "p t"]:
+        """Bound on the rounding of `adjoint` at vectors of these norms."""
+
 
 @dataclass(frozen=True, eq=False)
 class Enclosure:

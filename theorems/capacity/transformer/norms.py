@@ -143,3 +143,7 @@ class UnitNorm:
     def loss(self, sizes: Float[Array, "p t"]) -> Float[Array, "p t"]:
         """Rounding of `tangent` at perturbations of these norms."""
         return 4 * self.cancelled * sizes / self.s
+
+    def adjoint_loss(self, sizes: Float[Array, "p t"]) -> Float[Array, "p t"]:
+        """Rounding of `adjoint`: the same, for it acts on each token alone."""
+        return self.loss(sizes)

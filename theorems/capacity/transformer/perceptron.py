@@ -140,3 +140,7 @@ class Perceptron:
     def loss(self, sizes: Float[Array, "p t"]) -> Float[Array, "p t"]:
         """Rounding of `tangent` at perturbations of these norms."""
         return 4 * self.tangent_loss * sizes
+
+    def adjoint_loss(self, sizes: Float[Array, "p t"]) -> Float[Array, "p t"]:
+        """Rounding of `adjoint`: the same, for it acts on each token alone."""
+        return self.loss(sizes)

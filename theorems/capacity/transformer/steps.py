@@ -32,7 +32,7 @@ def transpose(
 ) -> tuple[Array, Float[Array, " p"]]:
     """Functionals before a piece, and the most that their rounding can make of the rest there."""
     total = np.linalg.norm(c, axis=(0, -1)).sum(axis=-1, keepdims=True)
-    return piece.adjoint(c), np.sum(piece.loss(np.broadcast_to(total, rest.shape)) * rest, axis=-1)
+    return piece.adjoint(c), np.sum(piece.adjoint_loss(np.broadcast_to(total, rest.shape)) * rest, axis=-1)
 
 
 @dataclass(frozen=True, eq=False)
