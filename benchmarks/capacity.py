@@ -5,7 +5,9 @@
 Slack is bound / attack: the truth lies between the two.  The peer for slack is the perturbation bound of
 Neyshabur, Bhojanapalli and Srebro (ICLR 2018, Lemma 2), e·∏‖W‖·Σ‖Φ‖/‖W‖·‖x‖, which holds for bias-free ReLU
 networks and updates with ‖Φ_k‖ ≤ ‖W_k‖/N.  The peer for time is the same bound with `numpy.linalg.norm(W, 2)`
-in place of the certified norms.  Times are ratios, with their spread over repetitions: machines are noisy.
+in place of the certified norms.  For transformers the peer is the plain chain, the product of the layers'
+Lipschitz constants on the ball that norm layers leave.  Times are ratios, with their spread over repetitions:
+machines are noisy.
 """
 
 from __future__ import annotations
@@ -20,11 +22,16 @@ import numpy as np
 jax.config.update("jax_enable_x64", True)
 
 from peftproof.models import tree  # noqa: E402
+from peftproof.models.cache import Cache  # noqa: E402
 from peftproof.models.mlp import MLPConfig, mlp  # noqa: E402
+from peftproof.models.reference import finetunings  # noqa: E402
 from peftproof.theorems.capacity import bounds  # noqa: E402
 from peftproof.theorems.capacity.attack import attack, budgets_of  # noqa: E402
 from peftproof.theorems.capacity.feedforward import FeedForward  # noqa: E402
 from peftproof.theorems.capacity.observed import pair_of  # noqa: E402
+from peftproof.theorems.capacity.sandwich import attacked  # noqa: E402
+from peftproof.theorems.capacity.tokens import trained  # noqa: E402
+from peftproof.theorems.capacity.transformer import deviation_bound, plain_chain  # noqa: E402
 
 BOUNDS = {"A": bounds.base_weights, "B": bounds.tuned_weights, "C": bounds.a_priori}
 SHAPES = {"64-32-32-10": (64, 32, 32, 10), "width 100, depth 10": (100,) * 11}
@@ -68,6 +75,38 @@ def slack_rows(repeats: int) -> list[str]:
                     found.setdefault(label, []).extend(BOUNDS[label](pair) / pair.deviation)
             cells = " | ".join(spread(found[label]) for label in ("A", "B", "C", "peer"))
             rows.append(f"| {name} | {relative} | {cells} |")
+    return rows
+
+
+def reference_rows() -> list[str]:
+    """One row per reference network and method: medians over test images, attack within the trained norms."""
+    rows = []
+    for name, methods in {"mlp-relu": ("full", "head", "lora-r2"), "mlp-tanh": ("full", "lora-r2")}.items():
+        for (tuning,) in finetunings(name, methods, (0,), Cache()):
+            (found,) = attacked(tuning)
+            pair = found.pair
+            own = [spread(BOUNDS[label](pair) / pair.deviation) for label in "AB"]
+            other = [spread(value / found.lower) for value in (found.upper, neyshabur(pair))]
+            rows.append(f"| {name}, {tuning.method.name} | trained | {' | '.join(own + other)} |")
+    return rows
+
+
+def transformer_rows() -> list[str]:
+    """One row per method: the chain, the range and the plain product of layer constants over the truth."""
+    rows = []
+    for (tuning,) in finetunings("transformer", ("full", "head", "lora-r2", "bitfit"), (0,), Cache()):
+        (pair,) = trained(tuning)
+        found, config = pair.certificate, tuning.network.architecture
+        start = time.perf_counter()
+        deviation_bound(config, pair.base, pair.theta, pair.x)
+        ours = time.perf_counter() - start
+        start = time.perf_counter()
+        plain = plain_chain(config, pair.base, pair.theta, pair.x)
+        peer = time.perf_counter() - start
+        cells = [found.chain / pair.deviation, found.range / pair.deviation, plain / pair.deviation]
+        cells.append(pair.budget() / pair.attacked)
+        timing = f"{1e3 * ours / len(pair.x):.1f} ms | {ours / peer:.1f}"
+        rows.append(f"| {tuning.method.name} | {' | '.join(spread(c) for c in cells)} | {timing} |")
     return rows
 
 
@@ -125,6 +164,18 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     print("| network | ‖Φ‖/‖W‖ | (A) / truth | (B) / truth | (C) / attack | peer / attack |")  # noqa: T201
     print("|---|---|---|---|---|---|", *slack_rows(repeats), sep="\n")  # noqa: T201
+    print(*reference_rows(), sep="\n")  # noqa: T201
+    head = (
+        "transformer",
+        "chain / truth",
+        "range / truth",
+        "plain / truth",
+        "budget / attack",
+        "time per input",
+        "/ plain",
+    )
+    print("\n|", " | ".join(head), "|")  # noqa: T201
+    print("|---|---|---|---|---|---|---|", *transformer_rows(), sep="\n")  # noqa: T201
     print("\n| network | bound | time | time / peer |")  # noqa: T201
     print("|---|---|---|---|", *time_rows(repeats), sep="\n")  # noqa: T201
 

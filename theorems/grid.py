@@ -106,10 +106,8 @@ def _exact(job: Job, say: Callable[[str], None]) -> None:
         job.report.add_control(verify.control_evidence(claim))
     found = [e for e in job.report.evidence if e.source is Source.EXACT]
     rejected = sum(e.outcome is Outcome.FAILS for e in job.report.controls)
-    say(
-        f"exact     {len(found)} instances: {tally(found)}; "
-        f"{rejected} of {len(job.report.controls)} negative controls rejected  {_took(start)}"
-    )
+    controls = f"{rejected} of {len(job.report.controls)} negative controls rejected"
+    say(f"exact:  {tally(found)}; {controls}  {_took(start)}")
 
 
 def _search(job: Job, say: Callable[[str], None], progress: Progress) -> None:
@@ -127,10 +125,7 @@ def _search(job: Job, say: Callable[[str], None], progress: Progress) -> None:
         progress.advance(task)
     progress.remove_task(task)
     refuted = sum(e.outcome is Outcome.FAILS for e in found)
-    say(
-        f"search    {len(found)} claims: {refuted} counterexamples found, {len(found) - refuted} "
-        f"survive  {_took(start)}"
-    )
+    say(f"search: {refuted} counterexamples found, {len(found) - refuted} claims survive  {_took(start)}")
 
 
 def _observe(job: Job, network: str, say: Callable[[str], None], progress: Progress) -> None:

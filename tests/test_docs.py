@@ -1,0 +1,32 @@
+"""The pages build, and warnings are errors."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_docs_build_without_warnings(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-b",
+        "html",
+        str(ROOT / "docs"),
+        str(tmp_path),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    for page in (
+        "index",
+        "guide/start",
+        "theorems/capacity",
+        "theorems/capacity_transformer",
+        "notebooks/capacity",
+    ):
+        assert (tmp_path / f"{page}.html").is_file(), page
