@@ -30,8 +30,8 @@ from peftproof.theorems.capacity.attack import attack, budgets_of  # noqa: E402
 from peftproof.theorems.capacity.feedforward import FeedForward  # noqa: E402
 from peftproof.theorems.capacity.observed import pair_of  # noqa: E402
 from peftproof.theorems.capacity.sandwich import attacked  # noqa: E402
-from peftproof.theorems.capacity.tokens import trained  # noqa: E402
 from peftproof.theorems.capacity.transformer import deviation_bound, plain_chain  # noqa: E402
+from peftproof.theorems.capacity.transformer_pair import trained  # noqa: E402
 
 BOUNDS = {"A": bounds.base_weights, "B": bounds.tuned_weights, "C": bounds.a_priori}
 SHAPES = {"64-32-32-10": (64, 32, 32, 10), "width 100, depth 10": (100,) * 11}

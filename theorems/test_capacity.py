@@ -16,7 +16,7 @@ from peftproof.theorems.capacity import bounds, identity, rank, strategies
 from peftproof.theorems.capacity.attack import attack, budgets_of
 from peftproof.theorems.capacity.feedforward import FeedForward, chain
 from peftproof.theorems.capacity.observed import pair_of
-from peftproof.theorems.capacity.tokens import random_pair
+from peftproof.theorems.capacity.transformer_pair import random_pair
 from peftproof.theorems.claims import Outcome, Source
 from peftproof.theorems.search import falsify
 from peftproof.theorems.verify import complaint, observed_evidence

@@ -13,7 +13,7 @@ from .search import EXAMPLES, falsify
 if TYPE_CHECKING:
     from ..models.finetuning import FineTuning
 
-QUICK = 100  # instances per claim that holds; a refuted claim stops at its first counterexample anyway
+QUICK = 60  # instances per claim that holds; a refuted claim stops at its first counterexample anyway
 THOROUGH = 1000
 _LOUDEST = (
     Outcome.FAILS,

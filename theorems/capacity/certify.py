@@ -14,7 +14,7 @@ from ...models.network import Network
 from ...models.transformer import TransformerConfig
 from . import bounds, layers
 from .observed import pair_of
-from .tokens import TransformerPair
+from .transformer_pair import TransformerPair
 
 CHAIN_BOUNDS = {"A": bounds.base_weights, "B": bounds.tuned_weights, "C": bounds.a_priori}
 

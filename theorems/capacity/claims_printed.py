@@ -109,6 +109,16 @@ WORKED = (
 )
 REPAIRS = ("T2.R24", "T2.R1", "T2.R2", "T2.R3", "T2.R6", "T2.R7")
 
+# Equations 6, 29 and 30 are one statement in three forms: they assume the same and fail alike.
+THE_THEOREM = {
+    "assumes": (chain_form, bias_free, keeps_zero),
+    "repaired_by": REPAIRS,
+    "exact": _counterexamples,
+    "worked": WORKED,
+    "strategy": lambda: strategies.chains(biases=False, activations=strategies.ZERO_KEEPING),
+    "must_fail_on": lambda s: s["method"] == "head" and s["network"] == "mlp-relu",
+}
+
 CLAIMS = (
     Claim(
         id="T2.6",
@@ -126,13 +136,8 @@ CLAIMS = (
             "scalar layers, and for ordinary linear probing of a bias-free network."
         ),
         compare=deviation_at_most(bounds.printed),
-        assumes=(chain_form, bias_free, keeps_zero),
-        repaired_by=REPAIRS,
-        exact=_counterexamples,
-        worked=WORKED,
-        strategy=lambda: strategies.chains(biases=False, activations=strategies.ZERO_KEEPING),
         observe=observed.feed_forward_or_transcript,
-        must_fail_on=lambda s: s["method"] == "head" and s["network"] == "mlp-relu",
+        **THE_THEOREM,
     ),
     Claim(
         id="T2.20",
@@ -258,13 +263,8 @@ CLAIMS = (
         reason="the step from (28) puts ‖x‖ where ‖x^{k-1}‖ stands",
         plain="The unrolled sum with layer-wise constants fails for the same reason as the theorem.",
         compare=deviation_at_most(bounds.printed_layerwise),
-        assumes=(chain_form, bias_free, keeps_zero),
-        repaired_by=REPAIRS,
-        exact=_counterexamples,
-        worked=WORKED,
-        strategy=lambda: strategies.chains(biases=False, activations=strategies.ZERO_KEEPING),
         observe=observed.feed_forward,
-        must_fail_on=lambda s: s["method"] == "head" and s["network"] == "mlp-relu",
+        **THE_THEOREM,
     ),
     Claim(
         id="T2.30",
@@ -275,13 +275,8 @@ CLAIMS = (
         reason="equation 6 again, with its error",
         plain="The last line of the printed proof is the theorem itself.",
         compare=deviation_at_most(bounds.printed),
-        assumes=(chain_form, bias_free, keeps_zero),
-        repaired_by=REPAIRS,
-        exact=_counterexamples,
-        worked=WORKED,
-        strategy=lambda: strategies.chains(biases=False, activations=strategies.ZERO_KEEPING),
         observe=observed.feed_forward,
-        must_fail_on=lambda s: s["method"] == "head" and s["network"] == "mlp-relu",
+        **THE_THEOREM,
     ),
     Claim(
         id="T2.a",

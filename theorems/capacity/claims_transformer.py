@@ -14,7 +14,8 @@ import numpy as np
 from .. import linalg
 from ..claims import Claim, Comparison, Control, Judgement
 from . import tokens
-from .tokens import Attention, NormLayer, Softmax, TransformerPair
+from .tokens import Attention, NormLayer, Softmax
+from .transformer_pair import TransformerPair, random_pair, trained, transformers
 
 
 def _at_most(bound: Callable[[TransformerPair], np.ndarray]) -> Callable[[TransformerPair], Comparison]:
@@ -78,7 +79,7 @@ def _quarter(pair: TransformerPair) -> np.ndarray:
 
 
 TRUE = Judgement.TRUE
-FEW = 16  # random transformers per search: each is a network of its own
+FEW = 10  # random transformers per search: each is a network of its own
 
 CLAIMS = (
     Claim(
@@ -163,15 +164,15 @@ CLAIMS = (
             "small updates."
         ),
         compare=_at_most(lambda pair: pair.certificate.chain),
-        strategy=tokens.transformers,
+        strategy=transformers,
         examples=FEW,
         control=Control(
             "one percent less, where only the head is tuned",
             compare=_at_most(_one_percent_less),
-            exact=lambda: tokens.random_pair(0, 0.1, only="head"),
-            strategy=lambda: tokens.transformers(parts=("head",)),
+            exact=lambda: random_pair(0, 0.1, only="head"),
+            strategy=lambda: transformers(parts=("head",)),
         ),
-        observe=tokens.trained,
+        observe=trained,
         detail=TransformerPair.layers,
     ),
     Claim(
@@ -188,14 +189,14 @@ CLAIMS = (
             "nobody takes a vacuous bound for a tight one."
         ),
         compare=_at_most(lambda pair: pair.certificate.range),
-        strategy=tokens.transformers,
+        strategy=transformers,
         examples=FEW,
         control=Control(
             "a quarter of it",
             compare=_at_most(_quarter),
-            exact=lambda: tokens.random_pair(0, 1.0),
+            exact=lambda: random_pair(0, 1.0),
         ),
-        observe=tokens.trained,
+        observe=trained,
     ),
     Claim(
         id="T2.R22",
@@ -210,14 +211,14 @@ CLAIMS = (
             "The sandwich for transformers: what an attack reaches, and what is allowed for the same norms."
         ),
         compare=_attack_at_most(1.0),
-        strategy=lambda: tokens.transformers(flipped=True),
+        strategy=lambda: transformers(flipped=True),
         examples=FEW,
         control=Control(
             "a hundredth of the budgets",
             compare=_attack_at_most(0.01),
-            exact=lambda: tokens.random_pair(0, 0.01, flipped=True),
+            exact=lambda: random_pair(0, 0.01, flipped=True),
         ),
-        observe=tokens.trained,
+        observe=trained,
     ),
     Claim(
         id="T2.R23",
@@ -228,14 +229,14 @@ CLAIMS = (
         reason="the chain in small steps: its error is of second order in each, so the sum converges",
         plain="For large updates: certify the way from θ₀ to θ in steps, at the price of a run per step.",
         compare=_at_most(TransformerPair.path),
-        strategy=tokens.transformers,
+        strategy=transformers,
         examples=FEW,
         control=Control(
             "one percent less, where only the head is tuned",
             compare=_at_most(lambda pair: pair.path() / 1.01),
-            exact=lambda: tokens.random_pair(0, 0.1, only="head"),
-            strategy=lambda: tokens.transformers(parts=("head",)),
+            exact=lambda: random_pair(0, 0.1, only="head"),
+            strategy=lambda: transformers(parts=("head",)),
         ),
-        observe=tokens.trained,
+        observe=trained,
     ),
 )
