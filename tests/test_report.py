@@ -35,6 +35,15 @@ def test_report_of_what_the_ledger_expects_is_ok(filled):
     assert filled.severity(filled["T2.6"][-1]) == "info", "a refutation that is expected is information"
 
 
+def test_a_stop_that_was_swallowed_elsewhere_is_noticed_at_the_next_record(filled):
+    """An interrupt inside a garbage collector's callback is dropped by Python; the flag is not."""
+    filled.watch = lambda: True
+    known = len(filled.evidence)
+    with pytest.raises(KeyboardInterrupt):
+        filled.add(filled.evidence[0])
+    assert len(filled.evidence) == known + 1, "the record is kept"
+
+
 def test_silence_is_no_pass(filled):
     assert not report.Report(ledger("capacity")).ok
     del filled.controls[3]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +79,7 @@ def verify(
         raise click.UsageError(f"--json {json_file}: the folder does not exist; make it first")
     report = job.report
     try:
-        grid.run(job, say=click.echo)
+        grid.run(job, say=click.echo, stopped=_interruptible())
     except KeyboardInterrupt:
         report.complete = False
     for theorem in job.theorems:
@@ -88,6 +90,19 @@ def verify(
         report.save(json_file)
         _echo(f"Records: {json_file}")
     sys.exit(_status(report))
+
+
+def _interruptible() -> Callable[[], bool]:
+    """Make Ctrl-C stick: Python drops an exception raised inside a callback of the garbage collector."""
+    pressed = threading.Event()
+
+    def interrupt(_signal: int, _frame: Any) -> None:
+        pressed.set()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, interrupt)
+    return pressed.is_set
 
 
 def _status(report: Report) -> int:

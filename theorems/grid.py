@@ -79,8 +79,18 @@ def methods_of(job: Job, network: str) -> tuple[str, ...]:
     return tuple(m for m in job.methods if m.split("-")[0] in families) if job.methods else own
 
 
-def run(job: Job, say: Callable[[str], None] = print) -> Report:
-    """Judge exact instances, then search, then train and observe; `say` gets a line for each step done."""
+def run(job: Job, say: Callable[[str], None] = print, stopped: Callable[[], bool] = lambda: False) -> Report:
+    """Judge exact instances, then search, then train and observe.
+
+    Args:
+        job: what to do; its report takes in what comes out.
+        say: gets a line for each step done.
+        stopped: asked between two pieces of evidence whether to stop.
+
+    Raises:
+        KeyboardInterrupt: when interrupted, at once or as soon as `stopped` says so.
+    """
+    job.report.watch = stopped
     with _progress() as progress:
         _exact(job, say)
         _search(job, say, progress)

@@ -6,7 +6,7 @@ import json
 import math
 import platform
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +30,7 @@ class Report:
         controls: evidence on the deliberately broken variants, which must fail.
         settings: what was asked for.
         complete: False when the run was interrupted.
+        watch: asked after each record whether to stop.
     """
 
     ledger: Ledger
@@ -37,11 +38,18 @@ class Report:
     controls: list[Evidence] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     complete: bool = True
+    watch: Callable[[], bool] = field(default=lambda: False, repr=False)
 
     def add(self, evidence: Evidence | None) -> None:
-        """Take in a record; None is nothing to take in."""
+        """Take in a record; None is nothing to take in.
+
+        Raises:
+            KeyboardInterrupt: after taking it in, when `watch` says that a stop was asked for.
+        """
         if evidence is not None:
             self.evidence.append(evidence)
+        if self.watch():
+            raise KeyboardInterrupt
 
     def add_control(self, evidence: Evidence | None) -> None:
         """Take in the evidence on a negative control."""
