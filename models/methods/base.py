@@ -3,17 +3,18 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import lineax as lx
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .. import tree
 from ..network import Batch, Layer, Network, Outputs, Wrap
 from ..tree import Params
+from .image import Image
 
 Phi = Any
 """The parameters Φ of a method: a nested dictionary of arrays."""
@@ -123,7 +124,11 @@ class Reparameterization:
 
 
 class Method(abc.ABC):
-    """A way of fine-tuning that has a map g; subclasses are frozen dataclasses of settings."""
+    """A way of fine-tuning; subclasses are frozen dataclasses of settings.
+
+    Most have a map g and say here what is known of it. An `Extension` has none, and a `Staged` method has one
+    only after a first training run has told it which.
+    """
 
     @property
     @abc.abstractmethod
@@ -151,6 +156,51 @@ class Method(abc.ABC):
         Raises:
             ValueError: the method works on activations and the network has no `Network.wrapped`.
         """
+
+    def image(self, network: Network) -> Image:
+        """What is known in closed form of Im g on a network whose parameters are concrete.
+
+        Raises:
+            ValueError: the method has no closed form, or does not fit the network.
+        """
+        raise ValueError(
+            f"method: no closed form is known for the image of {self.name!r}; measure its rank instead"
+        )
+
+    def check(self, network: Network) -> None:
+        """Raise the ValueError that says why the method does not fit the network, if it does not."""
+        self.trainable(self.enlarge(network))
+
+    def enlarge(self, network: Network) -> Network:
+        """The network that training works on: the network itself unless the method is an `Extension`."""
+        return network
+
+    def trainable(self, enlarged: Network) -> Reparameterization:
+        """The map from Φ to an update of the parameters of the enlarged network; g unless an `Extension`."""
+        return self.reparameterize(enlarged)
+
+    def penalty(self, phi: Phi) -> Float[Array, ""] | None:
+        """A term that the method adds to the training objective, or None."""
+        return None
+
+    def schedule(self) -> "Schedule | None":
+        """How the method intervenes between optimizer steps, or None."""
+        return None
+
+
+class Schedule(Protocol):
+    """What a method does to Φ after each optimizer step, such as spending a budget of ranks.
+
+    Both functions are traced: they see one run, and Python sees none of its numbers.
+    """
+
+    def start(self, phi: Phi) -> PyTree[Array]:
+        """What the schedule remembers, before the first step."""
+
+    def after(
+        self, phi: Phi, gradient: Phi, memory: PyTree[Array], progress: Float[Array, ""]
+    ) -> tuple[Phi, PyTree[Array]]:
+        """Φ and the memory after a step that used `gradient`; `progress` is the share of steps done, in (0, 1]."""
 
 
 def replaced(network: Network, phi: Phi) -> Callable[[Batch], Outputs]:
