@@ -17,12 +17,17 @@ from . import tree
 from .cache import Cache, Json, digest, environment
 from .fit import Progress, check_rates, check_seeds, fit
 from .methods.base import Method, Reparameterization
+from .methods.extension import Extension
+from .methods.frozen import Frozen
 from .methods.full import Full
+from .methods.staged import Staged
 from .network import Network
 from .polish import polish
 from .tasks import PARTS, Task
 from .training import Phi, Program, Settings, cross_entropy, hashable
 from .tree import Params
+
+_FIRST = "first stage "
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -32,7 +37,7 @@ class FineTuning:
     Attributes:
         network: f and θ₀.
         task: what it was trained on.
-        method: how.
+        method: how; of a `Staged` method the one that it resolved to.
         phi: Φ.
         seed: of the run.
         full: the fully fine-tuned θ of the same seed, for comparison; None when it is not known.
@@ -62,13 +67,22 @@ class FineTuning:
                     "jax.config.update('jax_enable_x64', True) at the start of the program, then cast it, "
                     "with network.astype('float64') or jax.tree.map"
                 )
-        tree.check_like(self.phi, self.reparameterization.template, "phi")
+        tree.check_like(self.phi, self.trainable.template, "phi")
         if self.full is not None:
             tree.check_like(self.full, self.network.params, "full")
 
+    @property
+    def weight_space(self) -> bool:
+        """Whether there is a g, as equation 4 wants it; an `Extension` has none."""
+        return not isinstance(self.method, Extension)
+
     @functools.cached_property
     def reparameterization(self) -> Reparameterization:
-        """The map g."""
+        """The map g.
+
+        Raises:
+            ValueError: the method is an extension of the network; so for `delta` and `theta`.
+        """
         return self.method.reparameterize(self.network)
 
     @functools.cached_property
@@ -81,11 +95,26 @@ class FineTuning:
         """The fine-tuned parameters θ = θ₀ + g(Φ)."""
         return tree.add(self.network.params, self.delta)
 
+    @functools.cached_property
+    def enlarged(self) -> Network:
+        """The network that was trained: the base network, unless the method is an extension of it."""
+        return self.method.enlarge(self.network)
+
+    @functools.cached_property
+    def trainable(self) -> Reparameterization:
+        """The map from Φ to an update of the parameters of `enlarged`: g where there is one."""
+        return self.method.trainable(self.enlarged)
+
+    @functools.cached_property
+    def tuned(self) -> Network:
+        """The network after fine-tuning, whatever the method."""
+        return self.enlarged.with_params(self.trainable.apply(self.enlarged.params, self.phi))
+
     def __repr__(self) -> str:
         accuracy = self.facts.get("test_accuracy")
         return (
             f"FineTuning({self.network.name!r}, {self.task.name!r}, {self.method.name!r}, seed={self.seed}, "
-            f"k={self.reparameterization.k}, d={self.network.d}"
+            f"k={self.trainable.k}, d={self.network.d}"
             + ("" if accuracy is None else f", test_accuracy={accuracy:.3f}")
             + ")"
         )
@@ -170,17 +199,13 @@ class _Job:
     dtype: str
     polish_to: float | None
 
-    @functools.cached_property
-    def reparameterization(self) -> Reparameterization:
-        return self.method.reparameterize(self.network)
-
     def key(self) -> Json:
         return {
             "kind": "finetuning",
             "architecture": repr(self.network.architecture),
             "theta0": digest(self.network.params),
             "code": _code(self.network, self.method, self.task.new.train.x.shape[1:]),
-            "method": [type(self.method).__qualname__, dataclasses.asdict(self.method)],
+            "method": _settings(self.method),
             "task": {part: digest(dataclasses.asdict(getattr(self.task.new, part))) for part in PARTS},
             "settings": dataclasses.asdict(self.settings),
             **{name: getattr(self, name) for name in ("seeds", "learning_rates", "dtype", "polish_to")},
@@ -199,44 +224,50 @@ class _Job:
             progress=progress,
         )
         runs = []
-        for seed in self.seeds:
+        for method, seed in zip(trained.methods, self.seeds, strict=True):
             facts = trained.facts(seed)
-            phi, facts = self._polished(_double(trained.best(seed)), facts)
-            scores = self._scores(self.reparameterization.apply(self.network.params, phi))
+            phi, facts = self._polished(method, _double(trained.best(seed)), facts)
+            scores = self._scores(FineTuning(self.network, self.task, method, phi).tuned)
             runs.append((phi, {**facts, **scores, "seconds": trained.seconds}))
-        base = {f"zero_shot_{name}": value for name, value in self._scores(self.network.params).items()}
+        base = {f"zero_shot_{name}": value for name, value in self._scores(self.network).items()}
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[phi for phi, _ in runs])
-        return _named(stacked), {"runs": [{**facts, **base} for _, facts in runs]}
+        first = {} if trained.first is None else _named(trained.first, _FIRST)
+        return _named(stacked) | first, {"runs": [{**facts, **base} for _, facts in runs]}
 
     def results(self, stacked: dict[str, np.ndarray], facts: Json) -> list[FineTuning]:
-        template = self.reparameterization.template
-        leaves, structure = [stacked[name] for name in _named(template)], jax.tree.structure(template)
         made = []
-        for row, seed in enumerate(self.seeds):
-            phi = jax.tree.unflatten(structure, [jnp.asarray(leaf[row], jnp.float64) for leaf in leaves])
-            one = FineTuning(self.network, self.task, self.method, phi, seed, None, facts["runs"][row])
-            made.append(dataclasses.replace(one, full=one.theta) if self._trains_all() else one)
+        for row, (seed, method) in enumerate(zip(self.seeds, self._methods(stacked), strict=True)):
+            template = method.trainable(method.enlarge(self.network)).template
+            phi = _filled(template, {name: leaf[row] for name, leaf in stacked.items()})
+            one = FineTuning(self.network, self.task, method, phi, seed, None, facts["runs"][row])
+            made.append(dataclasses.replace(one, full=one.theta) if _trains_all(one) else one)
         return made
 
-    def _trains_all(self) -> bool:
-        touched = self.reparameterization.touched()
-        return isinstance(self.method, Full) and set(touched) == set(tree.paths(self.network.params))
+    def _methods(self, stacked: dict[str, np.ndarray]) -> list[Method]:
+        """The method of each seed: of a staged one, what the update of the first stage resolves it to."""
+        if not isinstance(self.method, Staged):
+            return [self.method] * len(self.seeds)
+        updates = ({name: leaf[row] for name, leaf in stacked.items()} for row, _ in enumerate(self.seeds))
+        return [
+            self.method.resolve(self.network, _filled(self.network.params, update, _FIRST))
+            for update in updates
+        ]
 
-    def _polished(self, phi: Phi, facts: Json) -> tuple[Phi, Json]:
+    def _polished(self, method: Method, phi: Phi, facts: Json) -> tuple[Phi, Json]:
         if self.polish_to is None:
             return phi, facts
         decay, tolerance = self.settings.weight_decay, self.polish_to
         train = self.task.new.train
-        polished = polish(self.network, train, self.method, phi, weight_decay=decay, tolerance=tolerance)
+        polished = polish(self.network, train, method, phi, weight_decay=decay, tolerance=tolerance)
         return _double(polished.phi), {**facts, "gradient_norm": polished.gradient_norm}
 
-    def _scores(self, theta: Params) -> dict[str, float]:
+    def _scores(self, network: Network) -> dict[str, float]:
         """Loss and accuracy of the three splits, in float64."""
         splits = [getattr(self.task.new, part) for part in PARTS]
         ends = np.cumsum([len(split) for split in splits])[:-1]
         # One call for all examples: each shape is compiled anew.
         x = np.concatenate([split.x for split in splits])
-        logits = np.split(np.asarray(_outputs(hashable(self.network.apply), theta, x)), ends)
+        logits = np.split(np.asarray(_outputs(hashable(network.apply), network.params, x)), ends)
         scores = {}
         for part, split, f in zip(PARTS, splits, logits, strict=True):
             loss = logsumexp(f, axis=1) - f[np.arange(len(split)), split.y]
@@ -258,9 +289,10 @@ def _code(network: Network, method: Method, shape: tuple[int, ...]) -> dict[str,
     leaves = tuple((path, leaf.shape, leaf.dtype.name) for path, leaf in tree.paths(network.params).items())
     code = {"network": _code_of_network(hashable(network.apply), leaves, shape)}
     if not type(method).__module__.startswith(f"{__package__}."):
-        program = Program.of(network, method, Settings())
-        phi = method.reparameterize(network).template
-        code["method"] = _sha256_of_program(program.theta, phi, network.params)
+        larger = method.enlarge(network)
+        program = Program.of(larger, method, Settings())
+        phi = method.trainable(larger).template
+        code["method"] = _sha256_of_program(program.theta, phi, larger.params)
     return code
 
 
@@ -284,5 +316,27 @@ def _double(params: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
 
 
-def _named(params: PyTree) -> dict[str, Any]:
-    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+def _named(params: PyTree, prefix: str = "") -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {prefix + jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+def _filled(template: PyTree, named: dict[str, np.ndarray], prefix: str = "") -> PyTree:
+    """A tree like `template` from leaves by name, in float64."""
+    leaves = [jnp.asarray(named[name], jnp.float64) for name in _named(template, prefix)]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def _trains_all(tuning: FineTuning) -> bool:
+    touched = tuning.trainable.touched()
+    return isinstance(tuning.method, Full) and set(touched) == set(tree.paths(tuning.network.params))
+
+
+def _settings(value: Any) -> Json:
+    """Settings of a method as JSON: the classes of what is nested in it count, arrays by their digest."""
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: _settings(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return [type(value).__qualname__, fields]
+    if isinstance(value, Frozen):
+        return value.digest
+    return [_settings(one) for one in value] if isinstance(value, tuple) else value

@@ -9,7 +9,7 @@ are, so that progress can be shown and Ctrl-C works.
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from .methods.base import Method
+from .methods.staged import Staged
 from .network import Network
 from .tasks import Split, Splits
 from .training import Program, Runs, Settings, evaluate, start, train
+
+CURVES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "gradient_norm")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Fit:
 
     Args:
         label: network and method.
+        methods: for each seed, the method that its Φ belongs to; a `Staged` one resolves into another for
+            each.
         seeds: S seeds.
         learning_rates: R learning rates.
         settings: how it was trained.
@@ -64,9 +69,12 @@ class Fit:
         returned: index into `step` of the Φ that each run returns, `(S, R)`.
         chosen: index of the learning rate with the least validation loss, mean over the seeds.
         seconds: wall clock of all runs, compilation included.
+        first: of a `Staged` method the update Δθ of each seed's first stage, a tree like θ with leaves `(S,
+            ...)`.
     """
 
     label: str
+    methods: tuple[Method, ...]
     seeds: tuple[int, ...]
     learning_rates: tuple[float, ...]
     settings: Settings
@@ -80,6 +88,7 @@ class Fit:
     returned: Int[np.ndarray, "S R"]
     chosen: int
     seconds: float
+    first: PyTree[Float[np.ndarray, "S ..."]] | None = None
 
     @property
     def learning_rate(self) -> float:
@@ -103,11 +112,10 @@ class Fit:
         """
         row = self._row(seed)
         at = row, self.chosen, int(self.returned[row, self.chosen])
-        curves = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "gradient_norm")
         return {
             "learning_rate": self.learning_rate,
             "step": int(self.step[at[-1]]),
-            **{name: float(getattr(self, name)[at]) for name in curves},
+            **{name: float(getattr(self, name)[at]) for name in CURVES},
         }
 
     def __repr__(self) -> str:
@@ -148,10 +156,10 @@ def fit(
     Args:
         network: f and θ₀.
         splits: trains on `train`, chooses on `validation`, and never looks at `test`.
-        method: gives g.
+        method: gives g, or enlarges the network (`Extension`), or trains in two stages (`Staged`).
         seeds: S different integers.
-        learning_rates: R rates to choose from.
-        steps: optimizer steps of a run.
+        learning_rates: R rates to choose from, in each stage.
+        steps: optimizer steps of a run; 0 evaluates what Φ starts from.
         batch_size: examples in a mini-batch, drawn without replacement within an epoch; None for all.
         weight_decay: λ.
         eval_every: steps between evaluations; it divides `steps`.
@@ -168,9 +176,24 @@ def fit(
         Loshchilov and Hutter, *SGDR: stochastic gradient descent with warm restarts*, ICLR 2017 (the
         schedule).
     """
-    started = time.perf_counter()
     settings = Settings(steps, batch_size, weight_decay, eval_every, patience)
     seeds, rates = check_seeds(seeds), check_rates(learning_rates)
+    method.check(network)
+    run = _fit_staged if isinstance(method, Staged) else _fit
+    return run(network, splits, method, seeds, rates, settings, progress)
+
+
+def _fit(
+    network: Network,
+    splits: Splits,
+    method: Method,
+    seeds: tuple[int, ...],
+    rates: tuple[float, ...],
+    settings: Settings,
+    progress: Callable[[Progress], None] | None,
+) -> Fit:
+    started, label = time.perf_counter(), f"{network.name} {method.name}"
+    network = method.enlarge(network)
     _check_data(network, splits, settings)
     program = Program.of(network, method, settings)
     data = {
@@ -179,32 +202,88 @@ def fit(
         "validation": arrays(splits.validation, network.dtype),
         "rates": jnp.asarray(np.asarray(rates, network.dtype)),
     }
-    label = f"{network.name} {method.name}"
 
     def report(step: int, values: dict[str, np.ndarray], running: int) -> None:
         if progress is not None:
             loss = np.nan_to_num(values["validation_loss"], nan=np.inf)
             train_loss = float(values["train_loss"].flat[loss.argmin()])
-            progress(Progress(label, step, steps, train_loss, float(loss.min()), running))
+            progress(Progress(label, step, settings.steps, train_loss, float(loss.min()), running))
 
-    runs = start(method.reparameterize(network).init, seeds, len(rates))
+    runs = start(method.trainable(network).init, seeds, len(rates), method.schedule())
     runs, curves = _train(program, data, runs, _batches(settings, seeds, len(splits.train)), report)
-    returned = np.full(runs.best.shape, len(curves["step"]) - 1) if patience is None else np.array(runs.best)
-    phi = runs.phi if patience is None else runs.best_phi
-    loss = np.take_along_axis(curves["validation_loss"], returned[..., None], axis=2)[..., 0].mean(axis=0)
-    if not np.isfinite(loss).any():
-        raise ValueError(f"learning_rates: got {rates}, and every run of {label} diverged; give smaller ones")
+    last, patience = np.full(runs.best.shape, len(curves["step"]) - 1), settings.patience
+    returned = last if patience is None else np.array(runs.best)
     return Fit(
         label=label,
+        methods=(method,) * len(seeds),
         seeds=seeds,
         learning_rates=rates,
         settings=settings,
-        phi=jax.device_get(phi),
+        phi=jax.device_get(runs.phi if patience is None else runs.best_phi),
         returned=returned,
-        chosen=int(np.nanargmin(np.where(np.isfinite(loss), loss, np.nan))),
+        chosen=_choice(label, rates, curves["validation_loss"], returned),
         seconds=time.perf_counter() - started,
         **curves,
     )
+
+
+def _fit_staged(
+    network: Network,
+    splits: Splits,
+    method: Staged,
+    seeds: tuple[int, ...],
+    rates: tuple[float, ...],
+    settings: Settings,
+    progress: Callable[[Progress], None] | None,
+) -> Fit:
+    """The first stage for all seeds at once; then each seed has a method, and a program, of its own."""
+    first = _fit(network, splits, method.first, seeds, rates, settings, progress)
+    g = method.first.reparameterize(network).g
+    updates = [jax.device_get(g(jax.tree.map(jnp.asarray, first.best(seed)))) for seed in seeds]
+    methods = tuple(method.resolve(network, update) for update in updates)
+    later = settings if method.retrains else replace(settings, steps=0)
+    second = [
+        _fit(network, splits, one, (seed,), rates, later, progress)
+        for one, seed in zip(methods, seeds, strict=True)
+    ]
+    # Where patience ended one seed before another, its curves are padded: it has stopped.
+    steps = max((fit.step for fit in second), key=len)
+
+    def stacked(name: str) -> np.ndarray:
+        curves = [getattr(fit, name) for fit in second]
+        return np.concatenate(
+            [
+                np.pad(c, ((0, 0), (0, 0), (0, len(steps) - c.shape[2])), constant_values=np.nan)
+                for c in curves
+            ]
+        )
+
+    label, returned = f"{network.name} {method.name}", np.concatenate([fit.returned for fit in second])
+    curves = {name: stacked(name) for name in CURVES}
+    return Fit(
+        label=label,
+        methods=methods,
+        seeds=seeds,
+        learning_rates=rates,
+        settings=later,
+        phi=jax.tree.map(lambda *leaves: np.concatenate(leaves), *[fit.phi for fit in second]),
+        returned=returned,
+        chosen=_choice(label, rates, curves["validation_loss"], returned),
+        seconds=first.seconds + sum(fit.seconds for fit in second),
+        first=jax.tree.map(lambda *leaves: np.stack(leaves), *updates),
+        step=steps,
+        **curves,
+    )
+
+
+def _choice(
+    label: str, rates: tuple[float, ...], curves: Float[np.ndarray, "S R E"], returned: Int[np.ndarray, "S R"]
+) -> int:
+    """The learning rate with the least validation loss at what the runs return, mean over the seeds."""
+    loss = np.take_along_axis(curves, returned[..., None], axis=2)[..., 0].mean(axis=0)
+    if not np.isfinite(loss).any():
+        raise ValueError(f"learning_rates: got {rates}, and every run of {label} diverged; give smaller ones")
+    return int(np.nanargmin(np.where(np.isfinite(loss), loss, np.nan)))
 
 
 def _train(

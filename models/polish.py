@@ -107,7 +107,7 @@ def polish(
     """
     started = time.perf_counter()
     _check(network, phi)
-    say = progress or (lambda _: None)
+    say, network = progress or (lambda _: None), method.enlarge(network)
     program = Program.of(network, method, Settings(weight_decay=weight_decay))
     data = network.params, arrays(split, network.dtype)
     vector, unravel = ravel_pytree(jax.tree.map(jnp.asarray, phi))

@@ -1,6 +1,7 @@
 """The networks that the project itself observes: small, trained on real data within seconds, and cached."""
 
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from .cache import Cache
 from .finetuning import FineTuning, finetune
 from .fit import Progress, check_seeds
-from .methods import IA3, BitFit, Full, Head, LoRA, Method
+from .methods import Full, Method
 from .methods import method as find_method
 from .mlp import MLPConfig, mlp
 from .network import Network
@@ -56,27 +57,39 @@ class Reference:
         return task(self.task, tokens=self.tokens)
 
     def rates(self, method: Method) -> tuple[float, ...]:
-        """The learning rates to choose from for a method.
+        """The learning rates to choose from for a method: those of its family."""
+        return self.learning_rates[family(method)]
 
-        Raises:
-            ValueError: a method of another family.
-        """
-        families = {Full: "full", Head: "head", LoRA: "lora", BitFit: "bitfit", IA3: "ia3"}
-        for kind, family in families.items():
-            if isinstance(method, kind):
-                return self.learning_rates[family]
-        raise ValueError(
-            f"method: got {method!r}, for which {self.name!r} has no learning rates; "
-            "use finetune with your own"
-        )
+    def takes(self, method: str | Method) -> bool:
+        """Whether a method is defined for this network."""
+        one = method if isinstance(method, Method) else find_method(method)
+        try:
+            one.check(_untrained(self.config, self.name))
+        except ValueError:
+            return False
+        return True
 
 
+def family(method: Method) -> str:
+    """Which learning rates suit a method: those of weights, of factors of weights ("lora"), or of scales."""
+    stem = re.match(r"[a-z0-9]+(-[a-z]+)?", method.name)[0]
+    return next((name for name, stems in _FAMILIES.items() if stem.startswith(stems)), "lora")
+
+
+_FAMILIES = {
+    "full": ("full", "top", "mask", "lt-sft", "far"),
+    "head": ("head",),
+    "bitfit": ("bitfit",),
+    "ia3": ("ia3",),
+    "scales": ("vera",),
+}
 _MLP_RATES = {
     "full": (1e-3, 3e-3, 1e-2),
     "head": (3e-3, 1e-2, 3e-2),
     "lora": (3e-3, 1e-2, 3e-2),
     "bitfit": (1e-2, 3e-2, 1e-1),
     "ia3": (3e-2, 1e-1, 3e-1),
+    "scales": (1e-2, 3e-2, 1e-1),
 }
 _TRANSFORMER_RATES = {
     "full": (3e-3, 1e-2, 3e-2),
@@ -84,6 +97,7 @@ _TRANSFORMER_RATES = {
     "lora": (1e-2, 3e-2, 9e-2),
     "bitfit": (3e-2, 1e-1, 3e-1),
     "ia3": (3e-2, 1e-1, 3e-1),
+    "scales": (1e-2, 3e-2, 1e-1),
 }
 _MLP = Settings(steps=3000, batch_size=100, eval_every=500)
 _TRANSFORMER = Settings(steps=600, batch_size=50, eval_every=200)
@@ -197,8 +211,7 @@ def finetunings(
     ]
     untrained = _untrained(chosen.config, chosen.name)
     for method in wanted:
-        method.reparameterize(untrained)
-        chosen.rates(method)
+        method.check(untrained)
     check_seeds(seeds)
     return _finetunings(chosen, wanted, tuple(seeds), cache, progress)
 

@@ -13,7 +13,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from .methods.base import Method, Reparameterization
+from .methods.base import Method, Reparameterization, Schedule
 from .network import Network
 from .tree import Params
 
@@ -39,9 +39,10 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("steps", "eval_every", "batch_size", "patience"):
             value, optional = getattr(self, name), name in ("batch_size", "patience")
-            if not (optional and value is None) and not (isinstance(value, int) and value >= 1):
+            least = 0 if name == "steps" else 1  # no steps: what Φ starts from is evaluated
+            if not (optional and value is None) and not (isinstance(value, int) and value >= least):
                 raise ValueError(
-                    f"{name}: got {value!r}, needs a whole number ≥ 1{' or None' if optional else ''}"
+                    f"{name}: got {value!r}, needs a whole number ≥ {least}{' or None' if optional else ''}"
                 )
         if self.steps % self.eval_every:
             raise ValueError(
@@ -65,6 +66,7 @@ class Runs(NamedTuple):
 
     phi: Phi
     moments: optax.OptState
+    memory: PyTree[Array]
     best_phi: Phi
     best_loss: Float[Array, "..."]
     best: Int[Array, "..."]
@@ -73,7 +75,7 @@ class Runs(NamedTuple):
 
 @dataclass(frozen=True)
 class Program:
-    """All that decides what is compiled, apart from shapes.
+    """All that decides what is compiled, apart from shapes; of an extension, on the enlarged network.
 
     θ₀ and the data are arguments of the compiled functions, not constants in them: XLA would spend seconds
     on folding those.
@@ -91,9 +93,9 @@ class Program:
         return cls(hashable(network.apply), hashable(network.wrapped), network.architecture, method, settings)
 
     def reparameterization(self, theta0: Params) -> Reparameterization:
-        """The map g, for a θ₀ that may be traced."""
+        """The map from Φ to an update of θ₀, which may be traced."""
         network = Network(self.apply, theta0, self.architecture, wrapped=self.wrapped)
-        return self.method.reparameterize(network)
+        return self.method.trainable(network)
 
     def theta(self, phi: Phi, theta0: Params) -> Params:
         """θ₀ + g(Φ)."""
@@ -110,10 +112,17 @@ class Program:
         """The value that `fit` and `polish` minimize over Φ."""
         square = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(phi))
         loss, _ = cross_entropy(self.apply, self.theta(phi, theta0), batch)
-        return loss + self.settings.weight_decay / 2 * square
+        return loss + self.settings.weight_decay / 2 * square + self.penalty(phi, loss.dtype)
+
+    def penalty(self, phi: Phi, dtype: jnp.dtype) -> Float[Array, ""]:
+        """What the method adds to the objective; for most, zero."""
+        added = self.method.penalty(phi)
+        return jnp.zeros((), dtype) if added is None else added
 
 
-def start(init: Callable[[PRNGKeyArray], Phi], seeds: tuple[int, ...], rates: int) -> Runs:
+def start(
+    init: Callable[[PRNGKeyArray], Phi], seeds: tuple[int, ...], rates: int, schedule: Schedule | None = None
+) -> Runs:
     """The runs before their first step; the rates of a seed share their Φ."""
     shape = (len(seeds), rates)
 
@@ -125,6 +134,7 @@ def start(init: Callable[[PRNGKeyArray], Phi], seeds: tuple[int, ...], rates: in
     return Runs(
         phi=phi,
         moments=jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), moments),
+        memory=() if schedule is None else jax.device_get(jax.vmap(jax.vmap(schedule.start))(phi)),
         best_phi=phi,
         best_loss=np.full(shape, np.inf, jax.tree.leaves(phi)[0].dtype),
         best=np.zeros(shape, np.int32),
@@ -172,7 +182,8 @@ def _keep(
 
     def one(run: Runs, gradient: Params, loss: Array) -> tuple[Runs, Array]:
         _, pull = jax.vjp(lambda phi: program.theta(phi, theta0), run.phi)
-        gradient = jax.tree.map(lambda slope, value: slope + decay * value, *pull(gradient), run.phi)
+        added = jax.grad(lambda phi: program.penalty(phi, loss.dtype))(run.phi)
+        gradient = jax.tree.map(lambda a, b, value: a + b + decay * value, *pull(gradient), added, run.phi)
         better = run.running & (loss < run.best_loss)
         best = jnp.where(better, index, run.best)
         return run._replace(
@@ -193,21 +204,26 @@ def train(
 
     The rates of a seed share its mini-batches.
     """
-    settings = program.settings
+    settings, schedule = program.settings, program.method.schedule()
     numbers = index * settings.eval_every + jnp.arange(settings.eval_every, dtype=jnp.int32)
 
     def one(run: Runs, rate: Array, rows: Int[Array, "chunk batch"] | None) -> Runs:
-        def step(carry: tuple[Phi, optax.OptState], now: tuple) -> tuple[tuple[Phi, optax.OptState], None]:
-            (phi, moments), (number, batch) = carry, now
+        def step(carry: tuple[Phi, optax.OptState, PyTree], now: tuple) -> tuple[tuple, None]:
+            (phi, moments, memory), (number, batch) = carry, now
             examples = data["train"] if batch is None else tuple(leaf[batch] for leaf in data["train"])
             gradient = jax.grad(program.objective)(phi, data["theta0"], examples)
             with jax.numpy_dtype_promotion("standard"):  # optax mixes integers and floats
                 direction, moments = _ADAM.update(gradient, moments)
             scale = rate * (1 + jnp.cos(number.astype(rate.dtype) * (math.pi / settings.steps))) / 2
-            return (jax.tree.map(lambda p, u: p - scale * u, phi, direction), moments), None
+            phi = jax.tree.map(lambda p, u: p - scale * u, phi, direction)
+            if schedule is not None:
+                done = (number + 1).astype(rate.dtype) / settings.steps
+                phi, memory = schedule.after(phi, gradient, memory, done)
+            return (phi, moments, memory), None
 
-        (phi, moments), _ = jax.lax.scan(step, (run.phi, run.moments), (numbers, rows))
-        return run._replace(phi=phi, moments=moments)
+        carry = (run.phi, run.moments, run.memory)
+        (phi, moments, memory), _ = jax.lax.scan(step, carry, (numbers, rows))
+        return run._replace(phi=phi, moments=moments, memory=memory)
 
     over_rates = jax.vmap(one, in_axes=(0, 0, None))
     return jax.vmap(over_rates, in_axes=(0, None, 0))(runs, data["rates"], rows)

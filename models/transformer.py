@@ -84,6 +84,8 @@ def attention(
 ) -> Float[Array, "p i width"]:
     r"""Multi-head softmax attention, softmax(q kᵀ / √c) v in each head of width c.
 
+    There may be more keys than queries. The j − i extra ones come first, and every position sees them.
+
     Written out because `jax.nn.dot_product_attention`, to which `nnx` dispatches, computes the softmax in
     float32 whatever it is given; here every step has the dtype of the inputs.
 
@@ -92,12 +94,13 @@ def attention(
         key: likewise.
         value: likewise.
         heads: their number.
-        causal: whether position i sees only positions j ≤ i.
+        causal: whether a position sees, besides the extra keys, only itself and earlier positions.
     """
     q, k, v = (x.reshape(*x.shape[:2], heads, -1) for x in (query, key, value))
     scores = jnp.einsum("pihc,pjhc->phij", q, k) / math.sqrt(q.shape[-1])
     if causal:
-        visible = jnp.tril(jnp.ones(scores.shape[-2:], dtype=bool))
+        i, j = scores.shape[-2:]
+        visible = jnp.tril(jnp.ones((i, j), dtype=bool), k=j - i)
         scores = jnp.where(visible[None, None], scores, -jnp.inf)
     mixed = jnp.einsum("phij,pjhc->pihc", jax.nn.softmax(scores, axis=-1), v)
     return mixed.reshape(query.shape)
@@ -173,11 +176,15 @@ class Transformer(nnx.Module):
         self.head = _linear(config.width, config.outputs, config, rngs, dtype)
 
     def __call__(self, x: Batch, wrap: Wrap = plain) -> Outputs:
-        """Outputs of a batch; each linear layer is called through `wrap`."""
+        """Outputs of a batch; each linear layer is called through `wrap`.
+
+        Behind each block it is called once more, as ``wrap("blocks/<i>/output", identity, h)``. There is no
+        layer at this point: it is where the residual stream can be seen and changed.
+        """
         x = as_batch(x, (self.config.length, self.config.features))
         h = wrap("embed", self.embed, x) + self.position.embedding[...][None]
         for index, block in enumerate(self.blocks):
-            h = block(h, wrap, f"blocks/{index}")
+            h = wrap(f"blocks/{index}/output", _identity, block(h, wrap, f"blocks/{index}"))
         if self.config.norm_first:
             h = normalize(self.norm, h)
         pooled = h[:, -1] if self.config.causal else h.mean(axis=1)
@@ -202,7 +209,8 @@ def transformer(
         A network on x of shape (p, length, features). Its parameters are ``embed``, ``position/embedding``,
         ``blocks/<i>/{norm1,attention/{query,key,value,out},norm2,mlp/{up,down}}``, ``norm`` (pre-norm only)
         and ``head``; linear layers have a ``kernel`` (in, out) and a ``bias``, norms a ``scale`` and, for
-        LayerNorm, a ``bias``.
+        LayerNorm, a ``bias``. Its hook `Network.wrapped` calls the linear layers by these paths and, behind
+        each block, the identity by ``blocks/<i>/output``.
 
     Raises:
         ValueError: float64 while JAX is limited to 32 bits.
@@ -216,6 +224,10 @@ def normalize(norm: nnx.LayerNorm | nnx.RMSNorm, x: Float[Array, "p t width"]) -
     # promotion would refuse; the setting is scoped to this one call.
     with jax.numpy_dtype_promotion("standard"):
         return norm(x)
+
+
+def _identity(h: Float[Array, "p t width"]) -> Float[Array, "p t width"]:
+    return h
 
 
 def _linear(

@@ -188,7 +188,7 @@ def test_any_function_of_a_dictionary_can_be_fitted(digits):
         ({"learning_rates": ()}, "learning_rates: got"),
         ({"learning_rates": (0.1, -0.1)}, "learning_rates: got"),
         ({"learning_rates": (float("nan"),)}, "learning_rates: got"),
-        ({"steps": 0}, "steps: got 0"),
+        ({"steps": -1}, "steps: got -1"),
         ({"steps": 50}, r"eval_every: got 20.*steps=60"),
         ({"eval_every": 0}, "eval_every: got 0"),
         ({"batch_size": 0}, "batch_size: got 0.*or None"),

@@ -7,7 +7,7 @@ import pytest
 
 from peftproof.theorems import render, report, verify
 from peftproof.theorems.claims import AssumptionCheck, Evidence, Outcome, Source
-from peftproof.theorems.ledger import ledger
+from peftproof.theorems.ledger import THEOREMS, ledger
 
 SUBJECT = {"network": "mlp-relu", "task": "digits_rotated", "method": "head", "seed": 0}
 FIELDS = {
@@ -107,8 +107,7 @@ def test_files_that_are_no_reports_are_refused(tmp_path):
 
 def test_text_fits_the_terminal_and_elides_nothing(filled):
     lines = [
-        *render.theorem_table(filled, "capacity"),
-        *render.slack_table(filled, "capacity"),
+        *(line for theorem in THEOREMS for line in render.theorem_tables(filled, theorem)),
         *render.summary(filled),
     ]
     assert max(len(line) for line in lines) <= render.WIDTH

@@ -236,6 +236,7 @@ class Claim:
         strategy: where the search looks; several strategies are searched in order, small exact ones first.
         control: the negative control of a claim that holds.
         observe: FineTuning -> instances, for networks that were really trained.
+        on_extensions: whether it speaks of methods without a map g as well.
         must_fail_on: subjects on which training itself must produce a counterexample.
         examples: instances per search where they are dear; None leaves it to the caller.
         detail: observed instance -> rows (layer, measured, bound, slack), for claims that go layer by layer.
@@ -256,6 +257,7 @@ class Claim:
     strategy: Callable[[], Strategies] | None = None
     control: Control | None = None
     observe: Callable[[Any], Iterable[Any]] | None = None
+    on_extensions: bool = False
     must_fail_on: Callable[[dict[str, Any]], bool] = field(default=lambda _subject: False)
     detail: Callable[[Any], tuple[dict[str, Any], ...]] | None = None
     examples: int | None = None

@@ -83,8 +83,7 @@ def verify(
     except KeyboardInterrupt:
         report.complete = False
     for theorem in job.theorems:
-        for table in (render.theorem_table, render.slack_table, render.layer_table):
-            _echo("", *table(report, theorem))
+        _echo("", *render.theorem_tables(report, theorem))
     _echo("", *render.summary(report))
     if json_file is not None:
         report.save(json_file)

@@ -55,7 +55,7 @@ def plan(
     chosen = [reference.reference(name) for name in names]
     for method in methods:
         find_method(method)
-        if not any(method.split("-")[0] == own.split("-")[0] for r in chosen for own in r.methods):
+        if not any(r.takes(method) for r in chosen):
             raise ValueError(
                 f"method {method!r} applies to none of {', '.join(names)}: choose another network or method"
             )
@@ -73,10 +73,9 @@ def plan(
 
 
 def methods_of(job: Job, network: str) -> tuple[str, ...]:
-    """Return the methods to fine-tune a network with: those asked for that it has, its own by default."""
-    own = reference.reference(network).methods
-    families = {name.split("-")[0] for name in own}
-    return tuple(m for m in job.methods if m.split("-")[0] in families) if job.methods else own
+    """Return the methods to fine-tune a network with: those asked for that fit it, its own by default."""
+    chosen = reference.reference(network)
+    return tuple(m for m in job.methods if chosen.takes(m)) if job.methods else chosen.methods
 
 
 def run(job: Job, say: Callable[[str], None] = print, stopped: Callable[[], bool] = lambda: False) -> Report:

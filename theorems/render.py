@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import textwrap
 from collections import Counter
 from importlib import import_module
@@ -111,61 +110,13 @@ def _refuted_first(claim: Claim) -> int:
     return 0 if claim.judgement.refuted else 1 if claim.judgement.stands else 2
 
 
-def slack_table(report: Report, theorem: str) -> list[str]:
-    """How many times larger each bound is than the truth, per network and method: the median over seeds.
-
-    A printed bound below 1 is violated and marked with an exclamation mark.
-    """
-    columns = getattr(import_module(f".{theorem}", __package__), "SLACK", {})
-    rows: dict[tuple[str, str], dict[str, list[Evidence]]] = {}
-    for e in report.evidence:
-        if e.source is Source.OBSERVED and e.claim in columns and e.lhs is not None:
-            key = (e.subject["network"], e.subject["method"])
-            rows.setdefault(key, {}).setdefault(e.claim, []).append(e)
-    if not rows:
-        return []
-    lines = ["bound / measured deviation at the input that comes closest (! = bound violated,"]
-    lines += ["~ = not covered by the claim), median over seeds", "-" * WIDTH]
-    lines.append(f"{'network':<12}{'method':<10}" + "".join(f"{name:>9}" for name in columns.values()))
-    lines.append("-" * WIDTH)
-    for (network, method), found in rows.items():
-        cells = "".join(f"{_slack_cell(found.get(claim, [])):>9}" for claim in columns)
-        lines.append(f"{network:<12}{method:<10}{cells}")
-    return [*lines, "-" * WIDTH]
-
-
-def _slack_cell(found: list[Evidence]) -> str:
-    slacks = [e.slack for e in found if e.slack is not None]
-    if not slacks:
-        return "."
-    mark = "!" if any(e.outcome is Outcome.FAILS for e in found) else ""
-    mark = mark or ("~" if any(e.outcome is Outcome.ASSUMPTION_VIOLATED for e in found) else "")
-    return f"{statistics.median(slacks):.3g}{mark}"
-
-
-def layer_table(report: Report, theorem: str) -> list[str]:
-    """Where a bound loses: its slack after each layer, per network and method, the median over seeds."""
-    wanted = getattr(import_module(f".{theorem}", __package__), "LAYERED", {})
-    rows: dict[tuple[str, ...], list[tuple]] = {}
-    for e in report.evidence:
-        if e.claim in wanted and e.layers:
-            key = (e.subject["network"], e.subject["method"], wanted[e.claim])
-            rows.setdefault(key, []).append(e.layers)
-    if not rows:
-        return []
-    lines = ["slack after each layer (. = nothing moved there)", "-" * WIDTH]
-    for (network, method, name), found in rows.items():
-        cells = []
-        for same_layer in zip(*found, strict=True):
-            slacks = [row["slack"] for row in same_layer if row["slack"] is not None]
-            cells.append(
-                f"{same_layer[0]['layer']} {statistics.median(slacks):.3g}"
-                if slacks
-                else f"{same_layer[0]['layer']} ."
-            )
-        text = f"{network:<12}{method:<9}{name:<7}" + ", ".join(cells)
-        lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * 28, break_on_hyphens=False)
-    return [*lines, "-" * WIDTH]
+def theorem_tables(report: Report, theorem: str) -> list[str]:
+    """The table of claims, then what else the theorem has to show of its evidence."""
+    module = import_module(f".{theorem}", __package__)
+    lines = theorem_table(report, theorem)
+    for table in getattr(module, "TABLES", ()):
+        lines += ["", *found] if (found := table(report)) else []
+    return lines
 
 
 def summary(report: Report) -> list[str]:

@@ -55,8 +55,11 @@ def search_evidence(claim: Claim, *, examples: int | None = None, seed: int = 0)
 
 
 def observed_evidence(claim: Claim, tuning: FineTuning) -> Evidence | None:
-    """Judge a claim on a fine-tuned network: its loudest instance, with counts over all of them."""
-    if claim.observe is None or claim.compare is None:
+    """Judge a claim on a fine-tuned network: its loudest instance, with counts over all of them.
+
+    None where the claim has nothing to say: no trained instances at all, or a map g that the method lacks.
+    """
+    if claim.observe is None or claim.compare is None or not (tuning.weight_space or claim.on_extensions):
         return None
     subject = subject_of(tuning)
 

@@ -200,7 +200,7 @@ class Schedule(Protocol):
     def after(
         self, phi: Phi, gradient: Phi, memory: PyTree[Array], progress: Float[Array, ""]
     ) -> tuple[Phi, PyTree[Array]]:
-        """Φ and the memory after a step that used `gradient`; `progress` is the share of steps done, in (0, 1]."""
+        """Φ and the memory after a step that used `gradient`; `progress` in (0, 1] of all steps are done."""
 
 
 def replaced(network: Network, phi: Phi) -> Callable[[Batch], Outputs]:

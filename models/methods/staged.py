@@ -42,7 +42,8 @@ class Staged(Method):
             ValueError: always.
         """
         raise ValueError(
-            f"method: {self.name!r} chooses its map g by a first training run; train it with fit or finetune, "
+            f"method: {self.name!r} chooses its map g by a first training run; train it with fit or "
+            f"finetune, "
             "or call resolve(network, update) with an update that you have"
         )
 
@@ -52,7 +53,9 @@ class Staged(Method):
         Raises:
             ValueError: always.
         """
-        raise ValueError(f"method: {self.name!r} is applied as the method that resolve gives, with its own ordinary")
+        raise ValueError(
+            f"method: {self.name!r} is applied as the method that resolve gives, with its own ordinary"
+        )
 
     def check(self, network: Network) -> None:
         """Check what can be known before the first stage; subclasses add their own conditions."""

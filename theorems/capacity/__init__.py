@@ -5,7 +5,16 @@ modules `bounds`, `rank`, `identity` and `transformer` hold the mathematics.  `C
 collects.
 """
 
-from . import bounds, claims_bounds, claims_layers, claims_printed, claims_rank, claims_transformer, plots
+from . import (
+    bounds,
+    claims_bounds,
+    claims_layers,
+    claims_printed,
+    claims_rank,
+    claims_transformer,
+    plots,
+    tables,
+)
 from .attack import Attack, attack, budgets_of
 from .certify import Certificate, certify
 from .feedforward import FeedForward, chain
@@ -26,15 +35,7 @@ __all__ = [
 ]
 
 TITLE = "Theorem 2 (capacity): how far can fine-tuning move the output?"
-SLACK = {
-    "T2.6": "(6)",
-    "T2.R1": "(A)",
-    "T2.R2": "(B)",
-    "T2.R3": "(C)",
-    "T2.R20": "chain",
-    "T2.R21": "range",
-}
-LAYERED = {"T2.R1": "(A)", "T2.R2": "(B)", "T2.R20": "chain"}
+TABLES = (tables.slack_table, tables.layer_table)
 CLAIMS = (
     *claims_printed.CLAIMS,
     *claims_bounds.CLAIMS,

@@ -1,0 +1,365 @@
+"""What the claims of Theorem 1 are judged on when a network was really fine-tuned."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from ...models import tree
+from ...models.activations import ACTIVATIONS
+from ...models.methods import LoRA
+from ...models.mlp import MLPConfig
+from .. import ranks
+from ..claims import MissingIngredient
+from ..pasteable import Pasteable
+from .counts import Counts, MapCounts
+from .distance import Distances, distances, within
+from .logistic import TrainedMargin
+from .verdict import functional_dimension_above
+
+if TYPE_CHECKING:
+    from ...models.finetuning import FineTuning
+    from ...models.network import Network
+
+INPUTS = 64
+_DRAWS = 8
+_EPSILON = 0.25
+
+
+def latest(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Remember the result for the fine-tuning looked at last: many claims ask for the same one in a row."""
+    return functools.lru_cache(maxsize=1)(compute)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TwoWays(Pasteable):
+    """Outputs of a tuned network computed the ordinary way and through g, at the trained Φ."""
+
+    ordinary: np.ndarray
+    merged: np.ndarray
+    scale: float
+    operations: int
+    kind: str = "trained network"
+    note: str = "outputs on test inputs, the ordinary way and through g"
+
+
+def two_ways(tuning: FineTuning) -> Iterable[TwoWays]:
+    """Both ways on some test inputs.
+
+    Raises:
+        MissingIngredient: an extension, which has no g.
+    """
+    if not tuning.weight_space:
+        raise MissingIngredient(
+            f"{tuning.method.name} adds parameters: it has no map g, equation 4 is not about it"
+        )
+    x = tuning.task.new.test.x[:INPUTS]
+    ordinary, merged = (
+        np.asarray(f(x))
+        for f in (
+            jax.jit(tuning.method.ordinary(tuning.network, tuning.phi)),
+            lambda x: tuning.network.apply(tuning.theta, x),
+        )
+    )
+    yield TwoWays(ordinary, merged, *_rounding(tuning.network, ordinary))
+
+
+def _rounding(network: Network, outputs: np.ndarray) -> tuple[float, int]:
+    """The scale that rounding is relative to, and how many rounded operations lead to an output."""
+    leaves = tree.paths(network.params)
+    size = max(float(np.abs(np.asarray(leaf)).max()) for leaf in leaves.values())
+    return float(np.abs(outputs).max()) + size, 64 * sum(max(leaf.shape) for leaf in leaves.values())
+
+
+def trained_margin(tuning: FineTuning) -> Iterable[TrainedMargin]:
+    """The worst margin over the training examples."""
+    train = tuning.task.new.train
+    logits = np.asarray(tuning.tuned(train.x))
+    rows = np.arange(len(train))
+    own, others = logits[rows, train.y], logits.copy()
+    others[rows, train.y] = -np.inf
+    yield TrainedMargin(float((own - others.max(axis=1)).min()), float(np.abs(logits).max()))
+
+
+def parameter_counts(tuning: FineTuning) -> Iterable[Counts]:
+    """K and d."""
+    yield Counts(tuning.trainable.k, tuning.network.d, "trained network")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AtZero(Pasteable):
+    """The outputs at x = 0 of a network whose base is a ReLU network without biases: there f(0; θ) = 0."""
+
+    functional: float
+    kind: str = "trained network"
+    note: str = "an output at x = 0, where every function of the base network vanishes"
+
+
+def homogeneity(tuning: FineTuning) -> Iterable[AtZero]:
+    """The largest output at x = 0, for bias-free perceptrons with σ(0) = 0 only."""
+    config = tuning.network.architecture
+    if isinstance(config, MLPConfig) and not config.biases and ACTIVATIONS[config.activation].at_zero == 0:
+        x = np.zeros((1, config.widths[0]))
+        outputs = np.asarray(tuning.tuned(x))[0]
+        yield AtZero(float(outputs[np.abs(outputs).argmax()]))
+
+
+@latest
+def map_counts(tuning: FineTuning) -> MapCounts:
+    """The numbers of the trained map: ranks near the trained Φ and at the usual start.
+
+    Raises:
+        MissingIngredient: a method without a closed form, or ranks without a gap.
+    """
+    made, image = tuning.reparameterization, tuning.method.image(tuning.network)
+    generic = ranks.jacobian_rank(made, _shaken(tuning.phi))
+    start = ranks.jacobian_rank(made, made.init(jax.random.key(tuning.seed)))
+    for name, found in (("a generic Φ", generic), ("the start", start)):
+        if found.rank is None:
+            raise MissingIngredient(f"no gap in the singular values of Dg at {name}: {found!r}")
+    note = f"rank of Dg near the trained Φ: gap {generic.gap:.1e}, by {generic.how}"
+    return MapCounts(
+        made.k, made.d, image.dimension, generic.rank, start.rank, image.initial_rank, "trained network", note
+    )
+
+
+def _shaken(phi: Any) -> Any:
+    """A point near the trained one: training may end where ranks are small, at pruned entries."""
+    leaves, structure = jax.tree.flatten(phi)
+    rng = np.random.default_rng(0)
+    sizes = [np.abs(np.asarray(leaf)).mean() + 0.1 for leaf in leaves]
+    return jax.tree.unflatten(
+        structure,
+        [leaf + 0.3 * size * rng.normal(size=leaf.shape) for leaf, size in zip(leaves, sizes, strict=True)],
+    )
+
+
+def image_counts(tuning: FineTuning) -> Iterable[MapCounts]:
+    """k, d, dimensions and ranks of the map."""
+    yield map_counts(tuning)
+
+
+def map_ranks(tuning: FineTuning) -> Iterable[Counts]:
+    """The rank of Dg against k, for methods with fewer parameters than the network."""
+    found = map_counts(tuning)
+    if found.k < found.d:
+        yield replace(found, dimension=found.largest_rank)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Missed(Pasteable):
+    """How far an update is from the image of a map, relative to its norm."""
+
+    missed: float
+    k: int
+    d: int
+    scale: float = 1.0
+    operations: int = 10**6
+    kind: str = "trained network"
+    note: str = ""
+
+
+@latest
+def full_distances(tuning: FineTuning) -> Distances:
+    """How far the fully fine-tuned update is from the image, per leaf.
+
+    Raises:
+        MissingIngredient: no full fine-tuning beside it.
+    """
+    if tuning.full is None:
+        raise MissingIngredient("the fully fine-tuned parameters are not known: give FineTuning its full")
+    update = jax.tree.map(np.subtract, tuning.full, tuning.network.params)
+    return distances(tuning.method, tuning.network, update)
+
+
+def full_update(tuning: FineTuning) -> Iterable[Missed]:
+    """The relative distance of the fully fine-tuned update from the image."""
+    _need_exact(tuning)
+    found = full_distances(tuning)
+    note = "distance of the fully fine-tuned update from Im g, relative to its norm"
+    yield Missed(found.relative, tuning.reparameterization.k, tuning.network.d, note=note)
+
+
+def _need_exact(tuning: FineTuning) -> None:
+    if not tuning.method.image(tuning.network).exact:
+        raise MissingIngredient(
+            f"no nearest point of the image of {tuning.method.name} is known, only an upper estimate of the "
+            f"distance"
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RandomUpdates(Pasteable):
+    """The share of random updates that lie within a hair of the image."""
+
+    volume: float
+    epsilon: float = _EPSILON
+    kind: str = "trained network"
+    note: str = f"share of {_DRAWS} Gaussian updates within 1e-6 of their norm of Im g"
+
+
+def random_updates(tuning: FineTuning) -> Iterable[RandomUpdates]:
+    """The share of Gaussian updates near the image, for methods with k < d and a known projection."""
+    _need_exact(tuning)
+    if tuning.reparameterization.k < tuning.network.d:
+        rng, base = np.random.default_rng(tuning.seed), tuning.network.params
+        draws = (jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), base) for _ in range(_DRAWS))
+        near = [within(tuning.method, tuning.network, update, 1e-6) for update in draws]
+        yield RandomUpdates(float(np.mean(near)))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Nearest(Pasteable):
+    """The distance of the full update from the image, and from the update that the method trained."""
+
+    nearest: float
+    reached: float
+    scale: float
+    operations: int = 10**4
+    kind: str = "trained network"
+    note: str = "the full update: its distance from Im g, and from what the method trained"
+
+
+def nearest_points(tuning: FineTuning) -> Iterable[Nearest]:
+    """Distance to the nearest point against distance to g(Φ)."""
+    _need_exact(tuning)
+    found = full_distances(tuning)
+    update = jax.tree.map(np.subtract, tuning.full, tuning.network.params)
+    gaps = jax.tree.leaves(
+        jax.tree.map(lambda a, b: float(((a - np.asarray(b)) ** 2).sum()), update, tuning.delta)
+    )
+    yield Nearest(found.total, float(np.sqrt(sum(gaps))), found.norm)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Strictness(Pasteable):
+    """The share of a network's functional dimensions that a method cannot have, by counting."""
+
+    missed: float
+    k: int
+    d: int
+    rho: int
+    scale: float = 1.0
+    operations: int = 8
+    kind: str = "trained network"
+    note: str = ""
+
+
+def strictness(tuning: FineTuning) -> Iterable[Strictness]:
+    """(ρ_S − k) / ρ_S with a certified lower bound of ρ_S; nothing where k ≥ d.
+
+    Raises:
+        MissingIngredient: a k that is not below the bound: too few inputs to tell.
+    """
+    k, d = tuning.reparameterization.k, tuning.network.d
+    if k >= d:
+        return
+    found = functional_dimension_above(tuning.network, tuning.task.new.test.x, k)
+    reach = min(k, map_counts(tuning).largest_rank)
+    bound = found.rank
+    if bound is None or bound <= reach:
+        raise MissingIngredient(f"rank Dg = {reach} is not below the functional dimension found ({bound})")
+    note = f"rank Dg = {reach} < ρ_S, at least {bound}: functions are missed"
+    yield Strictness((bound - reach) / bound, k, d, bound, note=note)
+
+
+def certified_strictness(tuning: FineTuning) -> Iterable[Strictness]:
+    """The same, under the hypothesis k < ρ_S."""
+    yield from strictness(tuning)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Downhill(Pasteable):
+    """The training loss at the PEFT solution, and after going on from there with all parameters."""
+
+    full: float
+    peft: float
+    scale: float
+    operations: int = 10**4
+    kind: str = "trained network"
+    note: str = "training loss of PEFT, and after one step of full fine-tuning from there"
+
+
+def downhill(tuning: FineTuning) -> Iterable[Downhill]:
+    """One gradient step of all parameters from θ₀ + g(Φ), with the first step length that does not go up."""
+    train = tuning.task.new.train
+    loss, gradient = _loss_and_gradient(tuning.network, tuning.theta, train)
+    steps = (2.0**-i for i in range(40))
+    values = (
+        _loss(tuning.network, jax.tree.map(lambda t, g, s=s: t - s * g, tuning.theta, gradient), train)
+        for s in steps
+    )
+    yield Downhill(next((value for value in values if value <= loss), loss), loss, 1.0 + loss)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Untrained(Pasteable):
+    """Outputs of a network enlarged by an extension, all of it zero, and of the base network."""
+
+    tuned: np.ndarray
+    base: np.ndarray
+    scale: float
+    operations: int
+    neutral: bool
+    kind: str = "enlarged network"
+    note: str = "outputs with the added parameters at zero, against the base network"
+
+
+def untrained_extension(tuning: FineTuning) -> Iterable[Untrained]:
+    """The enlarged network at zero, on some test inputs; nothing for methods that add nothing."""
+    if not tuning.weight_space:
+        x = tuning.task.new.test.x[:INPUTS]
+        base = np.asarray(tuning.network(x))
+        yield Untrained(
+            np.asarray(tuning.enlarged(x)), base, *_rounding(tuning.network, base), tuning.method.neutral
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainedFactors(Pasteable):
+    """LoRA's Jacobian at the trained factors of one layer, with its numerical ranks."""
+
+    rank: int
+    ranks: tuple[int, int]
+    shape: tuple[int, int, int]
+    kind: str = "trained factors"
+    note: str = ""
+
+
+def trained_factors(tuning: FineTuning) -> Iterable[TrainedFactors]:
+    """The Jacobian ranks of the layers of a LoRA fine-tuning; nothing for other methods."""
+    if type(tuning.method) is not LoRA:
+        return
+    flat = tree.paths(tuning.phi)
+    for path in (name.removesuffix("/A") for name in flat if name.endswith("/A")):
+        A, B = np.asarray(flat[f"{path}/A"]), np.asarray(flat[f"{path}/B"])
+        jacobian = np.concatenate([np.kron(np.eye(len(A)), B.T), np.kron(A, np.eye(B.shape[1]))], axis=1)
+        found = [ranks.numerical_rank(matrix) for matrix in (jacobian, B, A)]
+        if any(one.rank is None for one in found):
+            raise MissingIngredient(f"no gap in the singular values at {path}: {found}")
+        whole, b, a = (one.rank for one in found)
+        yield TrainedFactors(whole, (b, a), (B.shape[1], len(A), A.shape[1]), note=f"factors of {path}")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _compiled(apply: Callable, theta: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    def objective(theta: Any) -> Any:
+        logits = apply(theta, x)
+        own = logits[np.arange(len(x)), y]
+        return (jax.nn.logsumexp(logits, axis=1) - own).mean()
+
+    return jax.value_and_grad(objective)(theta)
+
+
+def _loss_and_gradient(network: Network, theta: Any, split: Any) -> tuple[float, Any]:
+    value, gradient = _compiled(network.apply, theta, split.x, split.y)
+    return float(value), gradient
+
+
+def _loss(network: Network, theta: Any, split: Any) -> float:
+    return _loss_and_gradient(network, theta, split)[0]

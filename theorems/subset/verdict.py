@@ -1,0 +1,168 @@
+r"""Are the functions of a tuned network fewer?  A verdict with its certificate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from .. import ranks
+from ..ranks import Rank
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+    from ...models.methods import Method, Phi
+    from ...models.network import Network
+    from ...models.tree import Params
+
+SLACK = 8
+
+
+class Relation(StrEnum):
+    """How the functions of a tuned network on some inputs stand to those of the network."""
+
+    INSIDE = "inside"
+    STRICTLY_INSIDE = "strictly inside"
+    NOT_DECIDED = "not decided"
+    NOT_COVERED = "not covered"
+
+
+@dataclass(frozen=True, repr=False)
+class SubsetVerdict:
+    r"""What is certified of $\mathcal{F}_{peft}|_S$ and $\mathcal{F}_{full}|_S$.
+
+    Attributes:
+        relation: see `Relation`.
+        reason: a sentence that says why, and what would decide it.
+        k: parameters of the method.
+        reach: an upper bound on the dimensions of functions that it reaches: min(k, dim Im g).
+        functional: the rank behind the lower bound of ρ_S, or None.
+        witness: a direction of θ (a tree like θ, norm 1) whose first-order effect on the outputs no Φ has;
+            None
+            unless strictly inside.
+        effect: the share of the witness's effect on the outputs that no Φ has, in (0, 1].
+    """
+
+    relation: Relation
+    reason: str
+    k: int
+    reach: int
+    functional: Rank | None = None
+    witness: Params | None = None
+    effect: float | None = None
+
+    def __repr__(self) -> str:
+        """Show the relation and the reason."""
+        return f"SubsetVerdict({self.relation}: {self.reason})"
+
+
+def verdict(
+    network: Network, method: Method, x: Float[Array, "p ..."], phi: Phi | None = None
+) -> SubsetVerdict:
+    r"""Decide whether a method gives fewer functions on the inputs x than full fine-tuning.
+
+    Containment is equation 5 and needs no computation.  It is strict if $\min(k, \dim \mathrm{Im}\,g) <
+    \rho_S$, the
+    largest rank of $\partial_\theta (f(x_i;\theta))_i$: a lower bound of ρ_S at θ₀ is enough (T1.R6).
+
+    Args:
+        network: the base network, float64.
+        method: any method.
+        x: inputs S, shape (p, ...).
+        phi: where the witness is taken; the usual initialisation if None.
+
+    Returns:
+        A `SubsetVerdict`, with a witness where strict.
+
+    Raises:
+        ValueError: float32 parameters, or a method that does not fit the network.
+
+    Source: T1.R6; Grigsby, Lindsey, Meyerhoff and Wu 2022 (arXiv 2209.04036) for the functional dimension.
+    """
+    x = np.asarray(x)
+    try:
+        made = method.reparameterize(network)
+    except ValueError as error:
+        method.check(network)
+        return SubsetVerdict(Relation.NOT_COVERED, str(error), method.trainable(method.enlarge(network)).k, 0)
+    reach = min(made.k, method.image(network).dimension)
+    if reach >= made.d:
+        return SubsetVerdict(
+            Relation.INSIDE, f"the method reaches {reach} of {made.d} dimensions", made.k, reach
+        )
+    found = ranks.enough(network, x, reach + 1)
+    if found.rank is None or found.rank <= reach:
+        return SubsetVerdict(Relation.NOT_DECIDED, _undecided(network, x, reach, found), made.k, reach, found)
+    phi = made.init(jax.random.key(0)) if phi is None else phi
+    witness, effect = _witness(network, made, phi, x)
+    reason = (
+        f"the method reaches at most {reach} dimensions of functions, the network has at least {found.rank}"
+    )
+    return SubsetVerdict(Relation.STRICTLY_INSIDE, reason, made.k, reach, found, witness, effect)
+
+
+def _undecided(network: Network, x: Any, reach: int, found: Rank) -> str:
+    outputs = int(np.prod(jax.eval_shape(network.apply, network.params, x).shape))
+    if outputs <= reach:
+        return (
+            f"{outputs} outputs are seen and the method reaches {reach} dimensions: give more inputs (on p "
+            f"inputs "
+            "an update of rank p loses nothing)"
+        )
+    return (
+        f"on these inputs the network has functional dimension {found.rank}, not above the {reach} that the "
+        f"method "
+        "reaches: give more, and more varied, inputs; if it stays so, the inclusion may be an equality"
+    )
+
+
+def _witness(
+    network: Network, made: Any, phi: Phi, x: Any, budget_bytes: int = 2**30
+) -> tuple[Params | None, float | None]:
+    r"""A unit direction of θ whose effect on the outputs no direction of Φ has."""
+    outputs = jax.eval_shape(network.apply, network.params, x[:1]).shape[1]
+    x = x[: -(-(made.k + SLACK) // outputs)]
+    if outputs * len(x) * made.k * 8 > budget_bytes:
+        return None, None
+    theta = made.apply(network.params, phi)
+    _, pull = jax.vjp(lambda t: network.apply(t, x), theta)
+    push = jax.jit(lambda v: jax.jvp(lambda t: network.apply(t, x), (theta,), (v,))[1].ravel())
+
+    def column(v: Any) -> Any:
+        return push(jax.jvp(made.g, (phi,), (v,))[1])
+
+    basis = jax.vmap(jax.flatten_util.ravel_pytree(phi)[1])(np.eye(made.k))
+    reached, _ = np.linalg.qr(np.asarray(jax.lax.map(column, basis, batch_size=64)).T)
+
+    def outside(u: np.ndarray) -> np.ndarray:
+        u = u - reached @ (reached.T @ u)
+        return u - reached @ (reached.T @ u)  # twice is enough
+
+    wanted = outside(np.random.default_rng(0).normal(size=outputs * len(x)))
+    (direction,) = pull(np.reshape(wanted, (len(x), outputs)))
+    size = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(direction)))
+    witness = jax.tree.map(lambda leaf: np.asarray(leaf) / size, direction)
+    moved = np.asarray(push(witness))
+    return witness, float(np.linalg.norm(outside(moved)) / np.linalg.norm(moved))
+
+
+class _LargestFound:
+    """Lower bounds of the functional dimension, kept per network: each costs a large decomposition."""
+
+    def __init__(self) -> None:
+        self.key: Network | None = None
+        self.found: tuple[int, Rank] | None = None
+
+    def __call__(self, network: Network, x: Any, reach: int) -> Rank:
+        """A rank of ∂F_S above `reach` where there is one; at twice the reach, so that few are computed."""
+        if self.key is not network or self.found is None or self.found[0] <= reach:
+            target = min(network.d, 2 * reach + SLACK)
+            self.key, self.found = network, (target, ranks.enough(network, x, target))
+        return self.found[1]
+
+
+functional_dimension_above = _LargestFound()
