@@ -28,7 +28,8 @@ Batch = Float[Array | np.ndarray, "p ..."]
 Outputs = Float[Array, "p outputs"]
 Layer = Callable[[Float[Array, "... i"]], Float[Array, "... o"]]
 Wrap = Callable[[str, Layer, Float[Array, "... i"]], Float[Array, "... o"]]
-"""Called as ``wrap(name, layer, x)`` at each linear layer; returns what takes the place of ``layer(x)``."""
+"""Called as ``wrap(name, layer, x)`` at each linear layer, and at the points that a network documents, where
+`layer` is the identity; returns what takes the place of ``layer(x)``."""
 
 
 def plain(name: str, layer: Layer, x: Float[Array | np.ndarray, "... i"]) -> Float[Array, "... o"]:

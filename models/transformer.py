@@ -178,11 +178,13 @@ class Transformer(nnx.Module):
     def __call__(self, x: Batch, wrap: Wrap = plain) -> Outputs:
         """Outputs of a batch; each linear layer is called through `wrap`.
 
-        Behind each block it is called once more, as ``wrap("blocks/<i>/output", identity, h)``. There is no
-        layer at this point: it is where the residual stream can be seen and changed.
+        Behind the embedding and each block it is called once more, as
+        ``wrap("embed/output", identity, h)`` and ``wrap("blocks/<i>/output", identity, h)``. There is no layer at these points: they are where the
+        residual stream can be seen and changed.
         """
         x = as_batch(x, (self.config.length, self.config.features))
         h = wrap("embed", self.embed, x) + self.position.embedding[...][None]
+        h = wrap("embed/output", _identity, h)
         for index, block in enumerate(self.blocks):
             h = wrap(f"blocks/{index}/output", _identity, block(h, wrap, f"blocks/{index}"))
         if self.config.norm_first:
@@ -210,7 +212,7 @@ def transformer(
         ``blocks/<i>/{norm1,attention/{query,key,value,out},norm2,mlp/{up,down}}``, ``norm`` (pre-norm only)
         and ``head``; linear layers have a ``kernel`` (in, out) and a ``bias``, norms a ``scale`` and, for
         LayerNorm, a ``bias``. Its hook `Network.wrapped` calls the linear layers by these paths and, behind
-        each block, the identity by ``blocks/<i>/output``.
+        the embedding and each block, the identity by ``embed/output`` and ``blocks/<i>/output``.
 
     Raises:
         ValueError: float64 while JAX is limited to 32 bits.

@@ -1,4 +1,4 @@
-"""The settings of `theorems/conftest.py`, annotations that are checked, and the checks every method must pass."""
+"""The settings of `theorems/conftest.py`, checked annotations, and the checks every method must pass."""
 
 from jaxtyping import install_import_hook
 
@@ -44,7 +44,7 @@ def inputs_of(config):
 
 
 def agrees(chosen, config, tolerance=1e-12):
-    """The network at θ₀ + g(Φ) is the network tuned the ordinary way, g vanishes at the start, Φ matters."""
+    """The network at θ₀ + g(Φ) is the one tuned the ordinary way, g vanishes at the start, Φ matters."""
     network, x = network_of(config), inputs_of(config)
     made = chosen.reparameterize(network)
     start = made.init(KEY)
@@ -87,7 +87,7 @@ def descended(made, target, starts=6, steps=4000):
     """The least distance from an update to Im g that L-BFGS finds from several starts: the naive oracle."""
     from scipy.optimize import minimize
 
-    vector, unravel = ravel_pytree(made.init(KEY))
+    _, unravel = ravel_pytree(made.init(KEY))
 
     def objective(v):
         changes = made.changes(unravel(v))
@@ -97,8 +97,10 @@ def descended(made, target, starts=6, steps=4000):
     found = []
     for seed in range(starts):
         start = np.asarray(ravel_pytree(moved(made.init(jax.random.key(seed)), 0.5, seed))[0])
-        result = minimize(lambda v: [np.asarray(a) for a in value(v)], start, jac=True, method="L-BFGS-B",
-                          options={"maxiter": steps, "maxfun": 2 * steps, "ftol": 1e-15, "gtol": 1e-10})  # fmt: skip
+        options = {"maxiter": steps, "maxfun": 2 * steps, "ftol": 1e-15, "gtol": 1e-10}
+        result = minimize(
+            lambda v: [np.asarray(a) for a in value(v)], start, jac=True, method="L-BFGS-B", options=options
+        )
         found.append(result.fun)
     return float(np.sqrt(min(found)))
 

@@ -191,7 +191,7 @@ class Reference:
         """Outputs of one sequence."""
         positions = np.array(self.params["position"]["embedding"])
         tokens = [affine(self.params["embed"], h) + p for h, p in zip(x, positions, strict=True)]
-        layers = []
+        layers = [tokens]
         for i in range(self.config.depth):
             tokens = self.block(self.params["blocks"][str(i)], tokens, ("blocks", str(i)))
             layers.append(tokens)

@@ -295,8 +295,8 @@ UNEVEN, SHALLOW, LINE = MLPConfig((3, 4, 5, 2)), MLPConfig((3, 4, 2)), MLPConfig
         ),
         (lambda: AttentionFusion().enlarge(OWN), "'own' has no known architecture"),
         (lambda: AttentionFusion().enlarge(network_of(UNEVEN)), r"have the widths \(4, 5\)"),
-        (lambda: AttentionFusion().enlarge(network_of(SHALLOW)), "has 1 hidden layers or blocks"),
-        (lambda: AttentionFusion().enlarge(network_of(LINE)), "has 0 hidden layers or blocks"),
+        (lambda: AttentionFusion().enlarge(network_of(SHALLOW)), "has 1 hidden layers"),
+        (lambda: AttentionFusion().enlarge(network_of(LINE)), "has 0 hidden layers"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_a_reason(build, message):

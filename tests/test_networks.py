@@ -255,7 +255,11 @@ def test_wrap_meets_each_linear_layer_once_and_leaves_the_network_alone(kind):
 
     np.testing.assert_array_equal(network.wrapped(network.params, x, recorded), network(x))
     kernels = [path for path in tree.paths(network.params) if path.endswith("/kernel")]
-    assert sorted(f"{name}/kernel" for name in met) == sorted(kernels)
+    # A transformer also shows its residual stream, by names that no layer has.
+    points = [name for name in met if name.endswith("/output")]
+    blocks = [f"blocks/{index}/output" for index in range(SIZES["depth"])]
+    assert points == ([] if kind == "mlp" else ["embed/output", *blocks])
+    assert sorted(f"{name}/kernel" for name in met if name not in points) == sorted(kernels)
 
 
 def test_repr_shows_shapes_and_no_numbers():

@@ -31,6 +31,8 @@ class Extension(Method):
 
     key: ClassVar[str]
     """Where the new leaves are in the tree of the enlarged network."""
+    neutral: ClassVar[bool] = True
+    """Whether the function does not change where Φ is zero."""
 
     @abc.abstractmethod
     def additions(self, network: Network) -> Params:

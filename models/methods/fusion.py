@@ -29,8 +29,9 @@ class AttentionFusion(Extension):
     doi 10.18653/v1/2022.findings-naacl.64); this is its smallest form. The gate γ is added here for a neutral
     start, γ = 0; `gated=False` fixes γ = 1. The head is not trained along.
 
-    The layers of a transformer are its blocks, seen at ``blocks/<i>/output``; those of a perceptron are its
-    hidden activations, which must be of equal width. On a single layer the mixture is the layer itself.
+    The layers of a transformer are its embedding and its blocks, seen at ``embed/output`` and
+    ``blocks/<i>/output``; those of a perceptron are its hidden activations, which must be of equal width. On a
+    single layer the mixture would be the layer itself.
 
     Attributes:
         gated: whether Φ has the gate γ.
@@ -38,6 +39,11 @@ class AttentionFusion(Extension):
 
     gated: bool = True
     key = "attention_fusion"
+
+    @property
+    def neutral(self) -> bool:
+        """With the gate, which is closed at zero."""
+        return self.gated
 
     @property
     def name(self) -> str:
@@ -67,7 +73,8 @@ class AttentionFusion(Extension):
         """The network with the mixture in place of its last hidden state."""
         architecture = bottom(network).architecture
         if isinstance(architecture, TransformerConfig):
-            layers = [f"blocks/{index}/output" for index in range(architecture.depth)]
+            blocks = (f"blocks/{index}/output" for index in range(architecture.depth))
+            layers = ["embed/output", *blocks]
         else:
             layers = [f"layers/{index}" for index in range(1, architecture.layers)]
         seen = []
@@ -86,7 +93,7 @@ class AttentionFusion(Extension):
     def _width(self, network: Network) -> int:
         match bottom(network).architecture:
             case TransformerConfig(depth=count, width=width):
-                widths = (width,) * count
+                widths = (width,) * (count + 1)
             case MLPConfig(widths=(_, *hidden, _)):
                 widths = tuple(hidden)
             case _:
@@ -96,7 +103,7 @@ class AttentionFusion(Extension):
                 )
         if len(widths) < 2:
             raise ValueError(
-                f"network: {network.name!r} has {len(widths)} hidden layers or blocks, and {self.name} needs "
+                f"network: {network.name!r} has {len(widths)} hidden layers, and {self.name} needs "
                 "two or more to choose among; use a deeper network"
             )
         if len(set(widths)) > 1:

@@ -39,6 +39,7 @@ class Prefix(Extension):
     length: int = 4
     blocks: Patterns = "blocks/*"
     key = "prefix"
+    neutral = False
 
     def __post_init__(self) -> None:
         if isinstance(self.length, bool) or int(self.length) != self.length or self.length < 1:

@@ -248,7 +248,7 @@ CLAIMS = (
         strategy=outside.instances,
         observe=observed.homogeneity,
         on_extensions=True,
-        must_fail_on=lambda s: s["network"] == "mlp-relu" and s["method"].startswith("adapter"),
+        must_fail_on=lambda s: s["network"] == "mlp-relu" and s["method"].startswith("serial-adapter"),
     ),
     Claim(
         id="T1.b",
