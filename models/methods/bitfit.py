@@ -6,7 +6,8 @@ from collections.abc import Callable
 from .. import tree
 from ..network import Batch, Network, Outputs
 from .base import Method, Phi, Reparameterization, replaced
-from .full import inclusion
+from .full import coordinates, inclusion
+from .image import Image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,3 +40,7 @@ class BitFit(Method):
         """The network with the trained biases in place of the base ones."""
         tree.check_like(phi, self.reparameterize(network).template, "phi")
         return replaced(network, phi)
+
+    def image(self, network: Network) -> Image:
+        """A coordinate subspace: of dimension k, the number of bias entries."""
+        return coordinates(self.reparameterize(network))

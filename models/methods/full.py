@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from .. import tree
@@ -12,6 +13,7 @@ from ..mlp import MLPConfig
 from ..network import Batch, Network, Outputs
 from ..transformer import TransformerConfig
 from .base import Method, Phi, Reparameterization, replaced, shapes
+from .image import Image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,10 @@ class Full(Method):
         tree.check_like(phi, self.reparameterize(network).template, "phi")
         return replaced(network, phi)
 
+    def image(self, network: Network) -> Image:
+        """A coordinate subspace."""
+        return coordinates(self.reparameterize(network))
+
 
 @dataclasses.dataclass(frozen=True)
 class Head(Method):
@@ -68,6 +74,10 @@ class Head(Method):
         """The network with the trained last layer."""
         tree.check_like(phi, self.reparameterize(network).template, "phi")
         return replaced(network, phi)
+
+    def image(self, network: Network) -> Image:
+        """A coordinate subspace."""
+        return coordinates(self.reparameterize(network))
 
 
 def head_pattern(network: Network) -> str:
@@ -98,3 +108,14 @@ def inclusion(method: Method, network: Network, paths: tuple[str, ...]) -> Repar
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), template)
 
     return Reparameterization(method, template, base, paths, tree.paths, draw)
+
+
+def coordinates(inclusion: Reparameterization) -> Image:
+    """The image of an inclusion of whole leaves: a subspace of dimension k, nearest on them is the update."""
+    return Image(
+        dimension=inclusion.k,
+        initial_rank=inclusion.k,
+        linear=True,
+        formula="k",
+        project=lambda target: {path: np.array(target[path], np.float64) for path in inclusion.paths},
+    )

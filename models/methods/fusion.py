@@ -30,8 +30,8 @@ class AttentionFusion(Extension):
     start, γ = 0; `gated=False` fixes γ = 1. The head is not trained along.
 
     The layers of a transformer are its embedding and its blocks, seen at ``embed/output`` and
-    ``blocks/<i>/output``; those of a perceptron are its hidden activations, which must be of equal width. On a
-    single layer the mixture would be the layer itself.
+    ``blocks/<i>/output``; those of a perceptron are its hidden activations, which must be of equal width. On
+    a single layer the mixture would be the layer itself.
 
     Attributes:
         gated: whether Φ has the gate γ.

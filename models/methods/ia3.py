@@ -1,10 +1,11 @@
 """IA3: scale activations by learned vectors."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from .. import tree
@@ -12,6 +13,7 @@ from ..mlp import MLPConfig
 from ..network import Batch, Layer, Network, Outputs
 from ..transformer import TransformerConfig
 from .base import Method, Phi, Reparameterization, intercepted, shapes
+from .image import Changes, Image
 
 Patterns = str | tuple[str, ...]
 
@@ -107,6 +109,35 @@ class IA3(Method):
 
         return intercepted(self, network, wrap, scales)
 
+    def image(self, network: Network) -> Image:
+        r"""One line for each scaled unit: the multiples of what the unit's scale multiplies.
+
+        With w the row or column of the kernel of that unit, joined by its bias if outputs are scaled, the
+        updates are (l − 1) w: nearest to Δ is ⟨Δ, w⟩ / ‖w‖² · w. These lines have no entry in common, so
+        their dimensions add up; a unit with w = 0 is not moved by its scale and has none.
+        """
+        leaves = {path: np.asarray(leaf, np.float64) for path, leaf in tree.paths(network.params).items()}
+        outputs, inputs = self._layers_of(network)
+        # The axis of the kernel over which a unit's numbers run, and the leaves that hold them.
+        groups = [
+            (0, [path for path in (f"{layer}/kernel", f"{layer}/bias") if path in leaves])
+            for layer in outputs
+        ] + [(1, [f"{layer}/kernel"]) for layer in inputs]
+        squares = [_over(axis, [leaves[path] ** 2 for path in paths]) for axis, paths in groups]
+        dimension = sum(int(np.count_nonzero(square)) for square in squares)
+
+        def project(target: Mapping[str, np.ndarray]) -> Changes:
+            near = {}
+            for (axis, paths), square in zip(groups, squares, strict=True):
+                inner = _over(axis, [np.asarray(target[path]) * leaves[path] for path in paths])
+                scale = np.divide(inner, square, out=np.zeros_like(inner), where=square > 0)
+                for path in paths:
+                    aligned = scale if leaves[path].ndim == 1 else np.expand_dims(scale, axis)
+                    near[path] = aligned * leaves[path]
+            return near
+
+        return Image(dimension, dimension, True, "scaled units whose weights are not all zero", project)
+
     def _layers_of(self, network: Network) -> tuple[tuple[str, ...], tuple[str, ...]]:
         wanted_outputs, wanted_inputs = self.outputs, self.inputs
         if wanted_outputs is None and wanted_inputs is None:
@@ -122,6 +153,11 @@ class IA3(Method):
         if both:
             raise ValueError(f"inputs: {both} are among the outputs too; scale each layer on one side only")
         return outputs, inputs
+
+
+def _over(axis: int, parts: list[np.ndarray]) -> np.ndarray:
+    """Sums over what belongs to each unit; the entries of a bias belong to one unit each."""
+    return sum(part if part.ndim == 1 else part.sum(axis=axis) for part in parts)
 
 
 def _usual(network: Network) -> tuple[Patterns | None, Patterns | None]:

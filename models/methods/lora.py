@@ -2,20 +2,22 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from .. import tree
-from ..network import Batch, Layer, Network, Outputs
-from .base import Method, Phi, Reparameterization, intercepted, shapes
+from ..network import Layer, Network
+from .factored import Factored, Facts, Parts, low_rank_dimension, truncated
+from .targets import check_rank, ranks_of
 
 
 @dataclasses.dataclass(frozen=True)
-class LoRA(Method):
+class LoRA(Factored):
     r"""Low-rank adaptation: the update of a kernel (in, out) is scale · A B with A (in, r) and B (r, out).
 
     The usual initialisation draws A from N(0, 1/in) and sets B to zero. Where the kernel is applied as
@@ -36,6 +38,8 @@ class LoRA(Method):
     scale: float = 1.0
     targets: str | tuple[str, ...] = "*kernel"
     ranks: Mapping[str, int] | tuple[tuple[str, int], ...] | None = None
+    stem: ClassVar[str] = "lora"
+    formula: ClassVar[str] = "Σ r(m + n − r)"
 
     def __post_init__(self) -> None:
         ranks = self.ranks.items() if isinstance(self.ranks, Mapping) else self.ranks or ()
@@ -44,91 +48,86 @@ class LoRA(Method):
         if not isinstance(self.targets, str):
             object.__setattr__(self, "targets", tuple(self.targets))
         for pattern, rank in (("rank", self.rank), *self.ranks):
-            if isinstance(rank, bool) or int(rank) != rank or rank < 1:
-                raise ValueError(
-                    f"rank: got {rank} for {pattern!r}, needs a positive integer; leave a layer out "
-                    "with targets"
-                )
+            check_rank(rank, pattern)
         if self.scale == 0 or not math.isfinite(self.scale):
             raise ValueError(f"scale: got {self.scale}, needs a finite number other than 0")
 
     @property
     def name(self) -> str:
-        """``lora-r<rank>``, followed by the settings that are not the default ones."""
+        """``<stem>-r<rank>``, followed by the settings that are not the default ones."""
         targets = self.targets if isinstance(self.targets, str) else ",".join(self.targets)
         others = [f"scale={self.scale:g}"] if self.scale != 1 else []
         others += [f"targets={targets}"] if targets != "*kernel" else []
         others += [f"{pattern}={rank}" for pattern, rank in self.ranks]
-        return f"lora-r{self.rank}" + (f"[{';'.join(others)}]" if others else "")
+        return f"{self.stem}-r{self.rank}" + (f"[{';'.join(others)}]" if others else "")
 
-    def reparameterize(self, network: Network) -> Reparameterization:
-        """The map (A, B) ↦ scale · A B on each target.
+    def scale_at(self, rank: int) -> float:
+        """The factor of a target of that rank."""
+        return self.scale
 
-        Φ is the tree of θ with each target replaced by ``{"A": (in, r), "B": (r, out)}``, without
-        the rest.
+    def parts(self, network: Network) -> dict[str, dict[str, tuple[int, ...]]]:
+        """A (in, r) and B (r, out) of each target.
 
         Raises:
             ValueError: a pattern matches nothing, a target is not a matrix, or a rank exceeds min(in, out).
         """
-        base = shapes(network.params)
-        ranks = self._ranks_of(network)
-        leaves = tree.paths(base)
-        template = {}
-        for path, rank in ranks.items():
-            (fan_in, fan_out), dtype = leaves[path].shape, leaves[path].dtype
-            template[f"{path}/A"] = jax.ShapeDtypeStruct((fan_in, rank), dtype)
-            template[f"{path}/B"] = jax.ShapeDtypeStruct((rank, fan_out), dtype)
+        shapes = self.matrices(network)
+        ranks = ranks_of(network, self.targets, self.rank, self.ranks)
+        return {path: factors_of(leaf.shape, ranks[path]) for path, leaf in shapes.items()}
 
-        def changes(phi: Phi) -> dict[str, Array]:
-            flat = tree.paths(phi)
-            return {path: self.scale * (flat[f"{path}/A"] @ flat[f"{path}/B"]) for path in ranks}
+    def sizes(self, path: str, shape: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+        """A (in, r) and B (r, out), for the rank of targets that `ranks` does not name."""
+        return factors_of(shape, self.rank)
 
-        def draw(key: PRNGKeyArray) -> Phi:
-            flat = {path: jnp.zeros(leaf.shape, leaf.dtype) for path, leaf in template.items()}
-            for path, one in zip(ranks, jax.random.split(key, len(ranks)), strict=True):
-                A = template[f"{path}/A"]
-                flat[f"{path}/A"] = jax.random.normal(one, A.shape, A.dtype) / math.sqrt(A.shape[0])
-            return tree.from_paths(flat)
+    def start(
+        self, path: str, key: PRNGKeyArray, sizes: dict[str, tuple[int, ...]], dtype: jnp.dtype
+    ) -> Parts:
+        """A ~ N(0, 1/in), B = 0."""
+        A, B = sizes["A"], sizes["B"]
+        return {"A": jax.random.normal(key, A, dtype) / math.sqrt(A[0]), "B": jnp.zeros(B, dtype)}
 
-        return Reparameterization(self, tree.from_paths(template), base, tuple(ranks), changes, draw)
+    def update(self, path: str, kernel: Float[Array, "i o"], parts: Parts) -> Float[Array, "i o"]:
+        """Δkernel = scale · A B."""
+        return self.scale_at(parts["A"].shape[1]) * (parts["A"] @ parts["B"])
 
-    def ordinary(self, network: Network, phi: Phi) -> Callable[[Batch], Outputs]:
-        """The network with a side branch scale · (x @ A) @ B at each target.
+    def branch(
+        self, path: str, layer: Layer, kernel: Float[Array, "i o"], parts: Parts, x: Float[Array, "... i"]
+    ) -> Float[Array, "... o"]:
+        """The layer with a side branch: layer(x) + scale · (x A) B."""
+        return layer(x) + self.scale_at(parts["A"].shape[1]) * ((x @ parts["A"]) @ parts["B"])
 
-        Raises:
-            ValueError: the network has no `Network.wrapped`, or Φ has the wrong structure.
+    def facts(self, path: str, kernel: Float[np.ndarray, "i o"]) -> Facts:
+        r"""The matrices of rank at most r: a closed set of dimension r (m + n − r), A ↦ A T, B ↦ T⁻¹ B aside.
+
+        At B = 0 only dB moves the product, A dB: r · out directions.
         """
-        tree.check_like(phi, self.reparameterize(network).template, "phi")
+        rank = next((r for pattern, r in self.ranks if fnmatchcase(path, pattern)), self.rank)
+        return Facts(
+            low_rank_dimension(kernel.shape, rank), rank * kernel.shape[1], lambda D: truncated(D, rank)
+        )
 
-        flat = tree.paths(phi)
-        targets = {path.removesuffix("/kernel"): path for path in self._ranks_of(network)}
 
-        def wrap(name: str, layer: Layer, x: Array) -> Array:
-            if name not in targets:
-                return layer(x)
-            A, B = flat[f"{targets[name]}/A"], flat[f"{targets[name]}/B"]
-            return layer(x) + self.scale * ((x @ A) @ B)
+def factors_of(shape: tuple[int, int], rank: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of A (in, r) and B (r, out)."""
+    return {"A": (shape[0], rank), "B": (rank, shape[1])}
 
-        return intercepted(self, network, wrap, targets)
 
-    def _ranks_of(self, network: Network) -> dict[str, int]:
-        leaves = tree.paths(network.params)
-        targets = tree.match(network.params, self.targets)
-        for pattern, _ in self.ranks:
-            tree.match_names(targets, pattern, "target of LoRA")
-        ranks = {}
-        for path in targets:
-            if leaves[path].ndim != 2:
-                raise ValueError(
-                    f"targets: {path!r} has shape {leaves[path].shape}, needs two axes; "
-                    f"narrow the pattern {self.targets!r} to matrices"
-                )
-            rank = next((r for pattern, r in self.ranks if fnmatchcase(path, pattern)), self.rank)
-            if rank > min(leaves[path].shape):
-                raise ValueError(
-                    f"rank: got {rank} for {path!r} of shape {leaves[path].shape}, needs at most "
-                    f"{min(leaves[path].shape)}; lower it, or set the rank of this layer with ranks="
-                    f"{{{path!r}: ...}}"
-                )
-            ranks[path] = int(rank)
-        return ranks
+def split(update: Float[np.ndarray, "i o"], rank: int) -> dict[str, np.ndarray]:
+    """Factors A and B of the nearest matrix of that rank, of the same size."""
+    u, s, vt = np.linalg.svd(update, full_matrices=False)
+    root = np.sqrt(s[:rank])
+    return {"A": u[:, :rank] * root, "B": root[:, None] * vt[:rank]}
+
+
+@dataclasses.dataclass(frozen=True)
+class RsLoRA(LoRA):
+    r"""LoRA with the factor α / √r, which keeps updates of one size when the rank changes: `scale` is α.
+
+    Kalajdzievski (2023), arXiv 2312.03732.
+    """
+
+    stem: ClassVar[str] = "rslora"
+
+    def scale_at(self, rank: int) -> float:
+        """The factor α / √r."""
+        return self.scale / math.sqrt(rank)

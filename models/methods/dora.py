@@ -1,0 +1,89 @@
+"""DoRA: the direction of each neuron's weights by a low-rank update, its length by a parameter of its own."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..network import Layer
+from .factored import Facts, Parts, Ranked, linear_part, low_rank_dimension
+from .lora import LoRA, factors_of, split
+
+
+@dataclasses.dataclass(frozen=True)
+class DoRA(Ranked):
+    r"""The kernel (W₀ + A B) with its columns set to the lengths ‖w₀‖ + μ.
+
+    A column holds the incoming weights of an output. The literature trains the length itself; here μ is its
+    change, so that Φ starts at μ = 0. Liu et al. (2024), arXiv 2402.09353; the gradient passes through the norm.
+
+    Attributes:
+        rank: r of A (in, r) and B (r, out).
+        targets: a pattern on paths (or several).
+
+    Raises:
+        ValueError: a rank below 1.
+    """
+
+    stem: ClassVar[str] = "dora"
+    formula: ClassVar[str] = "Σ r(m + n − r) + min(n, (m − r)(n − r)), n outputs"
+
+    def sizes(self, path: str, shape: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+        """A (in, r), B (r, out) and mu (out,)."""
+        return factors_of(shape, self.rank) | {"mu": (shape[1],)}
+
+    def start(
+        self, path: str, key: PRNGKeyArray, sizes: dict[str, tuple[int, ...]], dtype: jnp.dtype
+    ) -> Parts:
+        """A and B as LoRA, μ = 0."""
+        drawn = LoRA(self.rank).start(path, key, sizes, dtype)
+        return drawn | {"mu": jnp.zeros(sizes["mu"], dtype)}
+
+    def update(self, path: str, kernel: Float[Array, "i o"], parts: Parts) -> Float[Array, "i o"]:
+        """Δkernel = (‖w₀‖ + μ) (W₀ + A B) / ‖w₀ + (A B)‖ − W₀, by columns."""
+        moved = kernel + parts["A"] @ parts["B"]
+        before, after = (jnp.sqrt(_positive((w**2).sum(axis=0))) for w in (kernel, moved))
+        return moved * ((before + parts["mu"]) / after)[None, :] - kernel
+
+    def branch(
+        self, path: str, layer: Layer, kernel: Float[Array, "i o"], parts: Parts, x: Float[Array, "... i"]
+    ) -> Float[Array, "... o"]:
+        """The outputs of LoRA's side branch, scaled, with the norms from inner products of the factors."""
+        value, bias = linear_part(layer, x)
+        squared = (kernel**2).sum(axis=0)
+        cross = jnp.einsum("io,is,so->o", kernel, parts["A"], parts["B"])
+        added = jnp.einsum("so,st,to->o", parts["B"], parts["A"].T @ parts["A"], parts["B"])
+        scale = (jnp.sqrt(_positive(squared)) + parts["mu"]) / jnp.sqrt(
+            _positive(squared + 2 * cross + added)
+        )
+        row = (1,) * (x.ndim - 1) + (-1,)
+        return (value + (x @ parts["A"]) @ parts["B"]) * scale.reshape(row) + bias
+
+    def facts(self, path: str, kernel: Float[np.ndarray, "i o"]) -> Facts:
+        """LoRA's dimension and one length per output, as long as there is room for both.
+
+        Scaling the columns leaves the set W₀ + {rank r} unless the scaling is tangent to it, which imposes
+        (m − r)(n − r) generic conditions on n numbers. At B = 0 a column moves along itself (by μ) and along what A
+        spans beside it: min(r + 1, m) directions.
+        """
+        (m, n), r = kernel.shape, self.rank
+        dimension = low_rank_dimension((m, n), r) + min(n, (m - r) * (n - r))
+        return Facts(dimension, n * min(r + 1, m), (lambda D: D) if r == min(m, n) else None)
+
+    def guess(
+        self, kernel: Float[np.ndarray, "i o"], target: Float[np.ndarray, "i o"]
+    ) -> dict[str, np.ndarray]:
+        """The best low-rank update, with the lengths that go with it."""
+        factors = split(target, self.rank)
+        moved = kernel + factors["A"] @ factors["B"]
+        wanted = kernel + target
+        length = np.linalg.norm(moved, axis=0)
+        along = (moved * wanted).sum(axis=0) / np.where(length > 0, length, 1)
+        return factors | {"mu": along - np.linalg.norm(kernel, axis=0)}
+
+
+def _positive(square: Float[Array, " o"]) -> Float[Array, " o"]:
+    """Squared lengths, with 1 in place of 0: a column of zeros has no direction, and stays one."""
+    return jnp.where(square > 0, square, jnp.ones_like(square))

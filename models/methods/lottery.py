@@ -1,0 +1,54 @@
+"""Lottery-ticket sparse fine-tuning: train everything, keep what changed most, rewind, train that alone."""
+
+import dataclasses
+
+import numpy as np
+
+from .. import tree
+from ..network import Network
+from ..tree import Params
+from .factored import settings
+from .sparse import Mask, check_share, largest, per_cent
+from .staged import Staged
+from .targets import Patterns
+
+
+@dataclasses.dataclass(frozen=True)
+class LTSFT(Staged):
+    """Train the share of entries that a first full training changed most, starting again from θ₀.
+
+    Ansell et al. (2022), arXiv 2110.07560.
+
+    Attributes:
+        share: of the entries of all targets together, in (0, 1]; K of them, ties broken by position.
+        targets: a pattern on paths (or several).
+
+    Raises:
+        ValueError: a share out of range.
+    """
+
+    share: float = 0.05
+    targets: Patterns = "*"
+
+    def __post_init__(self) -> None:
+        check_share(self.share)
+
+    @property
+    def name(self) -> str:
+        """``lt-sft-<share in per cent>``, followed by the settings that are not the default ones."""
+        return f"lt-sft-{per_cent(self.share)}" + settings(self, "share")
+
+    def check(self, network: Network) -> None:
+        """Raise what `tree.match` raises where a pattern matches nothing."""
+        tree.match(network.params, self.targets)
+
+    def resolve(self, network: Network, update: Params) -> Mask:
+        """The mask of the largest |Δθ|.
+
+        Raises:
+            ValueError: an update with other leaves than θ.
+        """
+        tree.check_like(update, network.params, "update")
+        leaves = tree.paths(update)
+        changed = {path: np.abs(leaves[path]) for path in tree.match(network.params, self.targets)}
+        return Mask.of(largest(changed, self.share), self.name)

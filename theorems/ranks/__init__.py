@@ -1,0 +1,25 @@
+"""Ranks with what justifies them: exact ones, numerical ones with a gap, and those of maps too large to form."""
+
+from .exact import exact_functional_rank
+from .free import Products, products_rank
+from .functional import enough, functional_dimension, functional_rank, tangent_rank
+from .jacobian import groups, jacobian_rank
+from .modular import modular_rank
+from .result import GAP, Rank, from_values, numerical_rank
+
+__all__ = [
+    "GAP",
+    "Products",
+    "Rank",
+    "enough",
+    "exact_functional_rank",
+    "from_values",
+    "functional_dimension",
+    "functional_rank",
+    "groups",
+    "jacobian_rank",
+    "modular_rank",
+    "numerical_rank",
+    "products_rank",
+    "tangent_rank",
+]

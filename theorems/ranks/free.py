@@ -1,0 +1,105 @@
+r"""Ranks of linear maps that are only known by their products with vectors: a randomized range finder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from .. import linalg
+from .result import GAP, Rank, from_values
+
+PROBES = 10
+_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Products:
+    """A matrix by its products with blocks of vectors.
+
+    Attributes:
+        shape: (m, n).
+        right: maps (n, s) to A V, (m, s).
+        left: maps (m, s) to Aᵀ U, (n, s).
+    """
+
+    shape: tuple[int, int]
+    right: Callable[[Float[np.ndarray, "n s"]], Float[np.ndarray, "m s"]]
+    left: Callable[[Float[np.ndarray, "m s"]], Float[np.ndarray, "n s"]]
+
+
+def products_rank(products: Products, *, at_most: int | None = None, seed: int = 0) -> Rank:
+    r"""The rank of a matrix that is never formed, from a sketch of its range.
+
+    Q is an orthonormal basis of A Ω for Gaussian Ω, grown in blocks until A's image of new vectors is
+    rounding.  Then
+
+    $$\sigma_i(Q^T A) \le \sigma_i(A), \qquad \sigma_{\rho+1}(A) \le \|(I - QQ^T) A\| + \sigma_{\rho+1}(Q^T
+    A), \qquad
+    \|(I - QQ^T) A\| \le 10\sqrt{2/\pi}\, \max_{i \le q} \|(I - QQ^T) A \omega_i\|,$$
+
+    the last with probability at least $1 - 10^{-q}$ over q Gaussian vectors ω, here 10.  Memory is (m +
+    n)(ρ + q)
+    numbers.
+
+    Args:
+        products: the matrix.
+        at_most: stop at that rank and certify it as a lower bound.
+        seed: of the Gaussian vectors.
+
+    Returns:
+        A `Rank` with its failure probability; with `at_most` possibly a lower bound.
+
+    Source: Halko, Martinsson and Tropp, *Finding structure with randomness*, SIAM Review 53 (2011),
+    algorithm 4.2
+    and lemma 4.1.
+    """
+    (m, n), rng = products.shape, np.random.default_rng(seed)
+    limit = min(m, n) if at_most is None else min(m, n, at_most)
+    basis, scale, left = np.zeros((m, 0)), 0.0, 0.0
+    while basis.shape[1] < limit:
+        drawn = products.right(rng.normal(size=(n, min(_BLOCK, limit - basis.shape[1]))))
+        scale = max(scale, float(np.linalg.norm(drawn, axis=0).max()))
+        rest = _outside(basis, drawn)
+        new, triangle = np.linalg.qr(rest)
+        size = np.abs(np.diag(triangle))
+        keep = size > max(m, n) * linalg.EPS * scale
+        basis = np.concatenate([basis, _outside(basis, new[:, keep])], axis=1)
+        basis, _ = np.linalg.qr(basis)
+        if not keep.all():
+            break
+    values = np.linalg.svd(products.left(basis), compute_uv=False) if basis.shape[1] else np.zeros(1)
+    how = f"range finder, {basis.shape[1]} of {min(m, n)} directions"
+    if basis.shape[1] == min(m, n):
+        return from_values(values, products.shape, how)
+    if at_most is not None and basis.shape[1] == limit:
+        return _at_least(values, products.shape, how)
+    probes = _outside(basis, products.right(rng.normal(size=(n, PROBES))))
+    left = 10 * math.sqrt(2 / math.pi) * float(np.linalg.norm(probes, axis=0).max())
+    return _certified(values, left, products.shape, how)
+
+
+def _certified(values: np.ndarray, left: float, shape: tuple[int, int], how: str) -> Rank:
+    """The rank shown by the values of Qᵀ A, with what may be left outside of Q below it."""
+    found = from_values(values, shape, how)
+    below = found.below + left / values[0] if values[0] else left
+    clear = found.rank is not None and found.above >= GAP * below
+    rank = found.rank if clear or values[0] == 0 else None
+    return Rank(rank, found.above, below, shape, how, 10.0**-PROBES)
+
+
+def _at_least(values: np.ndarray, shape: tuple[int, int], how: str) -> Rank:
+    """How many singular values of Qᵀ A, which are below those of A, are clear of rounding."""
+    floor = max(shape) * linalg.EPS * GAP / 100 * values[0]
+    rank = int((values > floor).sum())
+    above = float(values[rank - 1] / values[0]) if rank else 0.0
+    return Rank(rank, above, max(shape) * linalg.EPS, shape, how, lower_bound=True)
+
+
+def _outside(basis: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    for _ in range(2):  # once leaves rounding errors of the size of what was removed
+        vectors = vectors - basis @ (basis.T @ vectors)
+    return vectors

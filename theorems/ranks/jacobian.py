@@ -1,0 +1,102 @@
+"""The rank of Dg(Φ): block by block, since g couples only some leaves of Φ with some leaves of θ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from ...models import tree
+from .free import Products, products_rank
+from .result import Rank, numerical_rank
+
+if TYPE_CHECKING:
+    from ...models.methods import Phi, Reparameterization
+
+BUDGET = 2**29
+"""Bytes that a dense block may take; what is larger is looked at through products with vectors."""
+
+
+def jacobian_rank(made: Reparameterization, phi: Phi, *, budget_bytes: int = BUDGET) -> Rank:
+    r"""The rank of $Dg(\Phi)$ as a sum over independent blocks.
+
+    Leaves of Φ and of θ that g couples form groups (a layer and its factors, or several layers that share
+    one), and
+    Dg is the direct sum of their blocks.  A block within the budget is formed and decomposed, a larger one
+    goes to
+    `products_rank`.
+
+    Args:
+        made: the map g on a network, float64.
+        phi: Φ.
+        budget_bytes: of a dense block.
+
+    Returns:
+        The sum of the ranks, with the smallest gap; undecided if one block is.
+
+    Raises:
+        ValueError: Φ is not float64 or has another structure.
+    """
+    tree.check_like(phi, made.template, "phi")
+    flat = {path: np.asarray(leaf) for path, leaf in tree.paths(phi).items()}
+    found = [_block_rank(made, flat, group, budget_bytes) for group in groups(made)]
+    shape = (made.d, made.k)
+    ways = sorted({one.how.split(",")[0] for one in found})
+    how = f"{len(found)} block{'s' if len(found) != 1 else ''}: {' and '.join(ways)}"
+    worst = min(found, key=lambda one: (one.rank is not None, one.gap))
+    rank = None if any(one.rank is None for one in found) else sum(one.rank for one in found)
+    chance = sum(one.failure_probability for one in found)
+    return Rank(rank, worst.above, worst.below, shape, how, chance)
+
+
+def groups(made: Reparameterization) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The leaves of Φ, and the leaves of θ that they move, split into groups that g does not couple.
+
+    Which leaf moves which is found at a random Φ along random directions: g is analytic, so that a leaf
+    that moves
+    another one anywhere does so there with probability one.
+    """
+    rng = np.random.default_rng(0)
+    flat = tree.paths(made.template)
+    phi = {path: rng.normal(size=leaf.shape) for path, leaf in flat.items()}
+    moves = jax.jit(
+        lambda values, along: jax.jvp(lambda v: made.changes(tree.from_paths(v)), (values,), (along,))[1]
+    )
+    parts: list[tuple[set[str], set[str]]] = []
+    for path in flat:
+        along = {p: rng.normal(size=leaf.shape) if p == path else 0 * phi[p] for p, leaf in flat.items()}
+        moved = {target for target, change in moves(phi, along).items() if np.any(np.asarray(change))}
+        joined = ({path}, moved)
+        for part in [part for part in parts if part[1] & moved]:
+            parts.remove(part)
+            joined = (joined[0] | part[0], joined[1] | part[1])
+        parts.append(joined)
+    return [
+        tuple(
+            tuple(p for p in order if p in part)
+            for part, order in zip(group, (flat, made.paths), strict=True)
+        )
+        for group in parts
+    ]
+
+
+def _block_rank(made: Reparameterization, flat: dict[str, np.ndarray], group: Any, budget: int) -> Rank:
+    names, targets = group
+    vector, unravel = ravel_pytree({name: flat[name] for name in names})
+
+    def changes(v: Any) -> Any:
+        changed = made.changes(tree.from_paths(flat | unravel(v)))
+        return ravel_pytree({target: changed[target] for target in targets})[0]
+
+    rows = sum(int(np.prod(tree.paths(made.base)[target].shape)) for target in targets)
+    if rows == 0:
+        return Rank(0, 0.0, 0.0, (0, vector.size), "dense SVD")
+    push = jax.jit(jax.vmap(lambda v: jax.jvp(changes, (vector,), (v,))[1], in_axes=1, out_axes=1))
+    if rows * vector.size * 8 <= budget:
+        return numerical_rank(np.asarray(push(np.eye(vector.size))))
+    pull = jax.jit(jax.vmap(lambda u: jax.vjp(changes, vector)[1](u)[0], in_axes=1, out_axes=1))
+    return products_rank(
+        Products((rows, vector.size), lambda v: np.asarray(push(v)), lambda u: np.asarray(pull(u)))
+    )

@@ -1,0 +1,150 @@
+"""Pictures of Theorem 1: what methods reach, and how far full fine-tuning lands from it.
+
+As in all pictures of the project: draw on the Axes given or on new ones, return them, show nothing, and carry every
+meaning by marker or place as well as by colour (palette of Okabe and Ito).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ...models.finetuning import FineTuning
+
+_INK, _EXACT, _ESTIMATE = "0.25", "#0072B2", "#D55E00"
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What a picture shows of a method on a network.
+
+    Attributes:
+        method: its name.
+        k: parameters.
+        dimension: of Im g.
+        d: parameters of the network.
+        distance: of the fully fine-tuned update from Im g, relative to its norm; None when unknown.
+        exact: whether the distance is exact; otherwise it is an upper estimate.
+        test_accuracy: of the network that was trained with it; None when unknown.
+    """
+
+    method: str
+    k: int
+    dimension: int
+    d: int
+    distance: float | None = None
+    exact: bool = True
+    test_accuracy: float | None = None
+
+
+def reach_of(tuning: FineTuning) -> Reach:
+    """What a fine-tuning tells of its method.
+
+    Raises:
+        ValueError: an extension, which has no image.
+    """
+    from .observed import full_distances  # noqa: PLC0415  (pictures of other data need no ranks)
+
+    made, image = tuning.reparameterization, tuning.method.image(tuning.network)
+    found = None if tuning.full is None else full_distances(tuning)
+    return Reach(
+        method=tuning.method.name,
+        k=made.k,
+        dimension=image.dimension,
+        d=made.d,
+        distance=None if found is None else found.relative,
+        exact=image.exact,
+        test_accuracy=tuning.facts.get("test_accuracy"),
+    )
+
+
+def plot_dimensions(reaches: Sequence[Reach], ax: Axes | None = None) -> Axes:
+    """Draw the dimension of Im g against the number of parameters; on the diagonal none is redundant.
+
+    Args:
+        reaches: one per method, of one network.
+        ax: where to draw; None makes a new figure.
+
+    Raises:
+        ValueError: nothing to draw.
+    """
+    ax = _axes(ax, reaches)
+    k, dimension = (np.array([getattr(one, name) for one in reaches], float) for name in ("k", "dimension"))
+    ends = np.array([k.min() / 1.5, max(k.max(), reaches[0].d) * 1.5])
+    ax.plot(ends, ends, color=_INK, linewidth=1, label="no redundant parameter")
+    ax.axhline(reaches[0].d, color=_INK, linewidth=1, linestyle=":", label="all of ℝᵈ")
+    gauge = k > dimension
+    for chosen, marker, label in ((~gauge, "o", "dim Im g = k"), (gauge, "^", "dim Im g < k: gauge")):
+        if chosen.any():
+            ax.scatter(k[chosen], dimension[chosen], marker=marker, s=34, color=_EXACT, zorder=3, label=label)
+    ax.set(xscale="log", yscale="log", xlim=ends, ylim=(dimension.min() / 1.5, reaches[0].d * 2.2))
+    _name(ax, [(one.method, one.k, one.dimension) for one in reaches])
+    lost = max(reaches, key=lambda one: one.k / one.dimension)
+    ax.set_xlabel("parameters k of the method (a count)")
+    ax.set_ylabel("dimension of Im g (a count)")
+    ax.set_title(f"Parameters are not dimensions: {lost.method} has {lost.k} and reaches {lost.dimension}")
+    ax.legend(loc="lower right")
+    return ax
+
+
+def plot_distances(reaches: Sequence[Reach], ax: Axes | None = None) -> Axes:
+    """Draw how far the fully fine-tuned update lies from Im g against the dimension of Im g, as a share of d.
+
+    Args:
+        reaches: one per method, of one network; those without a distance are left out.
+        ax: where to draw; None makes a new figure.
+
+    Raises:
+        ValueError: nothing to draw.
+    """
+    known = [one for one in reaches if one.distance is not None and one.dimension < one.d]
+    ax = _axes(ax, known)
+    for exact, marker, colour, label in (
+        (True, "o", _EXACT, "distance"),
+        (False, "v", _ESTIMATE, "upper estimate of it"),
+    ):
+        chosen = [one for one in known if one.exact is exact]
+        if chosen:
+            x, y = [one.dimension / one.d for one in chosen], [one.distance for one in chosen]
+            ax.scatter(x, y, marker=marker, s=34, color=colour, zorder=3, label=label)
+    share = np.geomspace(min(one.dimension / one.d for one in known) / 1.3, 1, 200)
+    ax.plot(share, np.sqrt(1 - share), color=_INK, linewidth=1, label="a random subspace: √(1 − dim/d)")
+    ax.set(xscale="log", ylim=(0, 1.08))
+    _name(ax, [(one.method, one.dimension / one.d, one.distance) for one in known])
+    far = min(known, key=lambda one: one.distance)
+    ax.set_xlabel("dimension of Im g / d (a share)")
+    ax.set_ylabel("distance of the full update from Im g\n(a share of its norm)")
+    ax.set_title(f"Full fine-tuning lands far from every method: {far.method} comes nearest, {far.distance:.2f}")
+    ax.legend(loc="lower left")
+    return ax
+
+
+def _axes(ax: Axes | None, drawn: Sequence[Reach]) -> Axes:
+    if not drawn:
+        raise ValueError("reaches is empty, or none of them has what is drawn: give at least one method")
+    if ax is None:
+        import matplotlib.pyplot as plt  # noqa: PLC0415  (who draws nothing need not wait for it)
+
+        _, ax = plt.subplots(layout="constrained", figsize=(7.5, 5))
+    return ax
+
+
+def _name(ax: Axes, points: Sequence[tuple[str, float, float]]) -> None:
+    """Write each method beside its point, alternately above and below so that neighbours do not meet."""
+    for i, (name, x, y) in enumerate(sorted(points, key=lambda point: (point[1], point[2]))):
+        up = i % 2 == 0
+        ax.annotate(
+            name,
+            (x, y),
+            xytext=(4, 5 if up else -5),
+            textcoords="offset points",
+            va="bottom" if up else "top",
+            fontsize=7,
+            color=_INK,
+        )
