@@ -17,7 +17,6 @@ from . import tree
 from .cache import Cache, Json, digest, environment
 from .fit import Progress, check_rates, check_seeds, fit
 from .methods.base import Method, Reparameterization
-from .methods.extension import Extension
 from .methods.frozen import Frozen
 from .methods.full import Full
 from .methods.staged import Staged
@@ -74,7 +73,7 @@ class FineTuning:
     @property
     def weight_space(self) -> bool:
         """Whether there is a g, as equation 4 wants it; an `Extension` has none."""
-        return not isinstance(self.method, Extension)
+        return self.method.weight_space
 
     @functools.cached_property
     def reparameterization(self) -> Reparameterization:

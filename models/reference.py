@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .cache import Cache
 from .finetuning import FineTuning, finetune
 from .fit import Progress, check_seeds
-from .methods import Full, Method
+from .methods import SUPPORT, Full, Method
 from .methods import method as find_method
 from .mlp import MLPConfig, mlp
 from .network import Network
@@ -21,6 +21,12 @@ from .transformer import TransformerConfig, transformer
 
 METHODS = ("full", "head", "lora-r1", "lora-r2", "lora-r4", "lora-r8", "bitfit", "ia3")
 """The methods that every reference network is fine-tuned with, where they apply."""
+OTHERS = tuple(
+    row.example
+    for row in SUPPORT
+    if row.stem not in ("full", "head", "lora-r", "bitfit", "ia3", "prefix", "s4")
+)
+"""One setting of each other method that does not need attention."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Reference:
         training: on the new task.
         learning_rates: what to choose from on validation, by family of methods.
         methods: names of the methods that it is fine-tuned with by default.
+        others: further ones, with one seed.
     """
 
     name: str
@@ -46,6 +53,7 @@ class Reference:
     training: Settings
     learning_rates: Mapping[str, tuple[float, ...]]
     methods: tuple[str, ...] = METHODS
+    others: tuple[str, ...] = ()
 
     @property
     def tokens(self) -> bool:
@@ -113,6 +121,7 @@ REFERENCES: dict[str, Reference] = {
             pretraining=_MLP,
             training=_MLP,
             learning_rates=_MLP_RATES,
+            others=OTHERS,
         ),
         Reference(
             name="mlp-relu",
@@ -124,6 +133,7 @@ REFERENCES: dict[str, Reference] = {
             # A large step lets the new head grow beyond the range in which it shows that equation 6 fails.
             learning_rates=_MLP_RATES | {"head": (3e-4, 1e-3, 3e-3)},
             methods=tuple(name for name in METHODS if name != "bitfit"),
+            others=("serial-adapter-4",),
         ),
         Reference(
             name="transformer",
@@ -135,6 +145,7 @@ REFERENCES: dict[str, Reference] = {
             pretraining=_TRANSFORMER,
             training=_TRANSFORMER,
             learning_rates=_TRANSFORMER_RATES,
+            others=("prefix-4", "serial-adapter-4", "parallel-adapter-4", "attention-fusion", "s4"),
         ),
     )
 }
@@ -187,6 +198,7 @@ def finetunings(
     seeds: Sequence[int] = (0, 1),
     cache: Cache | None = None,
     progress: Callable[[Progress], None] | None = None,
+    full_seeds: Sequence[int] | None = None,
 ) -> Iterator[list[FineTuning]]:
     """Fine-tunes a reference network with one method after the other, as they are asked for.
 
@@ -196,6 +208,8 @@ def finetunings(
         seeds: one FineTuning for each.
         cache: where base networks and fits are kept; None to compute them anew.
         progress: as in `fit`.
+        full_seeds: with which seeds full fine-tuning is trained, `seeds` among them; by default these. If it
+            stays the same, runs with fewer seeds find it in the cache.
 
     Returns:
         For each method the FineTunings of all seeds, each with the `full` of the same seed; for that the
@@ -213,19 +227,24 @@ def finetunings(
     for method in wanted:
         method.check(untrained)
     check_seeds(seeds)
-    return _finetunings(chosen, wanted, tuple(seeds), cache, progress)
+    every = tuple(seeds if full_seeds is None else full_seeds)
+    check_seeds(every)
+    if set(seeds) - set(every):
+        raise ValueError(f"full_seeds: got {every}, needs all of seeds={tuple(seeds)} among them")
+    return _finetunings(chosen, wanted, tuple(seeds), every, cache, progress)
 
 
 def _finetunings(
     chosen: Reference,
     wanted: list[Method],
     seeds: tuple[int, ...],
+    full_seeds: tuple[int, ...],
     cache: Cache | None,
     progress: Callable[[Progress], None] | None,
 ) -> Iterator[list[FineTuning]]:
     network, new = pretrained(chosen, cache, progress), chosen.load_task()
 
-    def tune(method: Method) -> list[FineTuning]:
+    def tune(method: Method, seeds: tuple[int, ...]) -> list[FineTuning]:
         return finetune(
             network,
             new,
@@ -237,9 +256,10 @@ def _finetunings(
             progress=progress,
         )
 
-    full = tune(Full())
+    full = [one for one in tune(Full(), full_seeds) if one.seed in seeds]
+    full.sort(key=lambda one: seeds.index(one.seed))
     for method in wanted:
-        tuned = full if method == Full() else tune(method)
+        tuned = full if method == Full() else tune(method, seeds)
         yield [replace(one, full=other.theta) for one, other in zip(tuned, full, strict=True)]
 
 

@@ -45,7 +45,7 @@ def small_grid():
     from peftproof.models.cache import Cache
 
     wanted = {
-        "mlp-relu": ("full", "head", "lora-r2"),
+        "mlp-relu": ("full", "head", "lora-r2", "serial-adapter-4"),
         "mlp-tanh": ("full", "bitfit"),
         "transformer": ("full", "lora-r2"),
     }

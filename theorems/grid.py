@@ -14,6 +14,7 @@ from ..models import reference
 from ..models.cache import Cache
 from ..models.finetuning import FineTuning
 from ..models.fit import Progress as FitProgress
+from ..models.methods import SUPPORT
 from ..models.methods import method as find_method
 from . import verify
 from .claims import Evidence, Outcome, Source
@@ -72,10 +73,19 @@ def plan(
     )
 
 
-def methods_of(job: Job, network: str) -> tuple[str, ...]:
-    """Return the methods to fine-tune a network with: those asked for that fit it, its own by default."""
+def methods_of(job: Job, network: str) -> tuple[tuple[str, int], ...]:
+    """Return the methods to fine-tune a network with, each with its number of seeds.
+
+    Those asked for that fit the network; by default its own, and the further ones with one seed. A full run
+    takes
+    every method that fits.
+    """
     chosen = reference.reference(network)
-    return tuple(m for m in job.methods if chosen.takes(m)) if job.methods else chosen.methods
+    if job.methods:
+        return tuple((m, job.seeds) for m in job.methods if chosen.takes(m))
+    others = (row.example for row in SUPPORT if chosen.takes(row.example)) if job.full else chosen.others
+    own = tuple((m, job.seeds) for m in chosen.methods)
+    return own + tuple((m, 1) for m in others if m not in chosen.methods)
 
 
 def run(job: Job, say: Callable[[str], None] = print, stopped: Callable[[], bool] = lambda: False) -> Report:
@@ -147,13 +157,16 @@ def _observe(job: Job, network: str, say: Callable[[str], None], progress: Progr
         progress.update(task, description=f"{state.label} {state.step}/{state.steps}"[:34])
 
     start = time.perf_counter()
-    for tunings in reference.finetunings(network, methods, tuple(range(job.seeds)), cache, step):
-        found = [e for tuning in tunings for e in _judge(job, tuning)]
-        name = tunings[0].method.name
-        accuracy = sum(t.facts["test_accuracy"] for t in tunings) / len(tunings)
-        say(f"{network:<12}{name:<9}accuracy {accuracy:.2f}: {tally(found)}  {_took(start)}")
-        progress.advance(task)
-        start = time.perf_counter()
+    for seeds in sorted({count for _, count in methods}, reverse=True):
+        names = tuple(name for name, count in methods if count == seeds)
+        every = tuple(range(job.seeds))
+        for tunings in reference.finetunings(network, names, every[:seeds], cache, step, every):
+            found = [e for tuning in tunings for e in _judge(job, tuning)]
+            name = tunings[0].method.name
+            accuracy = sum(t.facts["test_accuracy"] for t in tunings) / len(tunings)
+            say(f"{network:<12}{name:<19}accuracy {accuracy:.2f}: {tally(found)}  {_took(start)}")
+            progress.advance(task)
+            start = time.perf_counter()
     progress.remove_task(task)
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 
 from .claims import Claim
 
-THEOREMS = ("capacity",)
+THEOREMS = ("subset", "capacity")
 
 
 class Ledger:

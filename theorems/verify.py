@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .claims import Claim, Evidence, Outcome, Source
+from .claims import Claim, Evidence, MissingIngredient, Outcome, Source
 from .search import EXAMPLES, falsify
 
 if TYPE_CHECKING:
@@ -64,7 +64,10 @@ def observed_evidence(claim: Claim, tuning: FineTuning) -> Evidence | None:
     subject = subject_of(tuning)
 
     def run() -> Evidence | None:
-        found = [claim.judge(instance, Source.OBSERVED, subject) for instance in claim.observe(tuning)]
+        try:
+            found = [claim.judge(instance, Source.OBSERVED, subject) for instance in claim.observe(tuning)]
+        except MissingIngredient as missing:
+            return Evidence(claim.id, claim.theorem, Source.OBSERVED, subject, note=str(missing))
         return _loudest(found) if found else None
 
     return _guarded(claim, run, Source.OBSERVED, subject)

@@ -1,49 +1,73 @@
-"""Methods of fine-tuning, each with its map g from Φ to an update of θ."""
+"""Methods of fine-tuning: maps g from Φ to an update of θ, extensions that have none, and compositions."""
 
-from .base import Method, Phi, Reparameterization
+from .adalora import AdaLoRA
+from .adapter import ParallelAdapter, SerialAdapter
+from .base import Method, Phi, Reparameterization, Schedule
 from .bitfit import BitFit
+from .composed import S4, Composed
+from .dora import DoRA
+from .extension import Extension
+from .far import FAR
+from .frozen import Frozen
 from .full import Full, Head
+from .fusion import AttentionFusion
+from .hadamard import HiRA, LoHa
 from .ia3 import IA3
-from .lora import LoRA
-
-METHOD_NAMES = ("full", "head", "lora-r<N>", "bitfit", "ia3")
-"""The names that `method` understands; <N> stands for a rank."""
-
-
-def method(name: str) -> Method:
-    """Look a method up by the name that the command line uses.
-
-    Args:
-        name: one of `METHOD_NAMES`, with a number for <N>.
-
-    Returns:
-        The method with default settings.
-
-    Raises:
-        ValueError: no such method, or rank 0; the message lists the names.
-
-    Examples:
-        >>> method("lora-r4").rank
-        4
-    """
-    usual = {"full": Full, "head": Head, "bitfit": BitFit, "ia3": IA3}
-    if name in usual:
-        return usual[name]()
-    rank = name.removeprefix("lora-r")
-    if name.startswith("lora-r") and rank.isascii() and rank.isdigit():
-        return LoRA(rank=int(rank))
-    raise ValueError(f"method: got {name!r}, needs one of {', '.join(METHOD_NAMES)}, such as lora-r4")
-
+from .image import Image
+from .kronecker import KronA, LoKr
+from .layers import TopLayers
+from .lora import LoRA, RsLoRA
+from .lora_frozen import LoRAFA
+from .lottery import LTSFT
+from .oft import OFT
+from .peru import PERU
+from .phm import PHM, Compacter
+from .prefix import Prefix
+from .sparse import Mask, RandomMask
+from .staged import Staged
+from .support import METHOD_NAMES, SUPPORT, Support, method
+from .vera import VeRA
 
 __all__ = [
+    "FAR",
     "IA3",
+    "LTSFT",
     "METHOD_NAMES",
+    "OFT",
+    "PERU",
+    "PHM",
+    "S4",
+    "SUPPORT",
+    "AdaLoRA",
+    "AttentionFusion",
     "BitFit",
+    "Compacter",
+    "Composed",
+    "DoRA",
+    "Extension",
+    "Frozen",
     "Full",
     "Head",
+    "HiRA",
+    "Image",
+    "KronA",
+    "LoHa",
+    "LoKr",
     "LoRA",
+    "LoRAFA",
+    "Mask",
     "Method",
+    "ParallelAdapter",
     "Phi",
+    "Prefix",
+    "RandomMask",
     "Reparameterization",
+    "RsLoRA",
+    "Schedule",
+    "SerialAdapter",
+    "Staged",
+    "Support",
+    "TopLayers",
+    "VeRA",
     "method",
 ]

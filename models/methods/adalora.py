@@ -89,7 +89,7 @@ class AdaLoRA(Ranked):
         return self.penalty_weight * total
 
     def schedule(self) -> Schedule:
-        """Spends the budget of ranks; half of the ranks are left in the end unless `budget` says otherwise."""
+        """Spends the budget of ranks: half of them are left in the end unless `budget` says else."""
         return Budget(self.rank, self.rank / 2 if self.budget is None else self.budget)
 
 
@@ -141,7 +141,8 @@ class Budget:
         everything = jnp.concatenate(triples)
         # Places, not thresholds: with ties exactly as many survive as the budget has.
         place = jnp.argsort(jnp.argsort(-everything))
-        keep = jnp.split(place < self.left(progress, len(targets)), np.cumsum(sizes)[:-1].tolist())
+        left = self.left(progress, len(targets)).astype(place.dtype)
+        keep = jnp.split(place < left, np.cumsum(sizes)[:-1].tolist())
         for path, kept in zip(targets, keep, strict=True):
             values = flat[f"{path}/lambda"]
             flat[f"{path}/lambda"] = jnp.where(kept, values, jnp.zeros_like(values))

@@ -130,6 +130,9 @@ class Method(abc.ABC):
     only after a first training run has told it which.
     """
 
+    weight_space: bool = True
+    """Whether there is a map g, as equation 4 wants it."""
+
     @property
     @abc.abstractmethod
     def name(self) -> str:

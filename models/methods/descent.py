@@ -11,8 +11,8 @@ from scipy.optimize import minimize
 from .base import Phi, Reparameterization
 from .image import Changes
 
-STARTS = 4
-_OPTIONS = {"maxiter": 3000, "maxfun": 6000, "ftol": 1e-14, "gtol": 1e-9}
+SMALL = 256
+"""Up to so many parameters many starts and long runs are cheap."""
 
 
 def nearest_by_descent(
@@ -45,14 +45,16 @@ def nearest_by_descent(
 
     rng = np.random.default_rng(seed)
     begin = [np.asarray(ravel_pytree(start)[0]) for start in starts]
-    begin += [np.asarray(vector) + 0.3 * rng.normal(size=vector.shape) for _ in range(STARTS)]
+    count, steps = (8, 3000) if made.k <= SMALL else (2, 500)
+    scales = 0.3 * 2.0 ** (np.arange(count) % 3)
+    begin += [np.asarray(vector) + scale * rng.normal(size=vector.shape) for scale in scales]
     runs = [
         minimize(
             lambda v: tuple(np.asarray(part, np.float64) for part in value(v, wanted)),
             start,
             jac=True,
             method="L-BFGS-B",
-            options=_OPTIONS,
+            options={"maxiter": steps, "maxfun": 2 * steps, "ftol": 1e-14, "gtol": 1e-9},
         )
         for start in begin
     ]

@@ -17,7 +17,8 @@ class DoRA(Ranked):
     r"""The kernel (W₀ + A B) with its columns set to the lengths ‖w₀‖ + μ.
 
     A column holds the incoming weights of an output. The literature trains the length itself; here μ is its
-    change, so that Φ starts at μ = 0. Liu et al. (2024), arXiv 2402.09353; the gradient passes through the norm.
+    change, so that Φ starts at μ = 0, and the gradient passes through the norm. Liu et al. (2024), arXiv
+    2402.09353.
 
     Attributes:
         rank: r of A (in, r) and B (r, out).
@@ -65,8 +66,8 @@ class DoRA(Ranked):
         """LoRA's dimension and one length per output, as long as there is room for both.
 
         Scaling the columns leaves the set W₀ + {rank r} unless the scaling is tangent to it, which imposes
-        (m − r)(n − r) generic conditions on n numbers. At B = 0 a column moves along itself (by μ) and along what A
-        spans beside it: min(r + 1, m) directions.
+        (m − r)(n − r) generic conditions on n numbers. At B = 0 a column moves along itself (by μ) and along
+        what A spans beside it: min(r + 1, m) directions.
         """
         (m, n), r = kernel.shape, self.rank
         dimension = low_rank_dimension((m, n), r) + min(n, (m - r) * (n - r))

@@ -31,6 +31,7 @@ class Extension(Method):
 
     key: ClassVar[str]
     """Where the new leaves are in the tree of the enlarged network."""
+    weight_space = False
     neutral: ClassVar[bool] = True
     """Whether the function does not change where Φ is zero."""
 

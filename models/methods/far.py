@@ -1,16 +1,15 @@
-"""Freeze and reconfigure: train the feed-forward nodes that a first training changed most, freeze the rest."""
+"""Freeze and reconfigure: train the feed-forward nodes that a first training changed most."""
 
 import dataclasses
 
 import numpy as np
 
-from .. import tree
 from ..mlp import MLPConfig
 from ..network import Network
 from ..transformer import TransformerConfig
 from ..tree import Params
 from .factored import settings
-from .sparse import Mask, check_share, per_cent
+from .sparse import Mask, changed, check_share, per_cent
 from .staged import Staged
 
 
@@ -18,10 +17,11 @@ from .staged import Staged
 class FAR(Staged):
     """Train the hidden nodes whose weights changed most: incoming weights, bias, outgoing weights.
 
-    A node's score is the L1 norm of the change of its weights in the first stage; each hidden layer keeps the same
-    share of its nodes. In a transformer the nodes are those between ``mlp/up`` and ``mlp/down`` of each block, in a
-    perceptron those of the hidden layers; all other parameters are frozen. Vucetic et al. (2022), arXiv
-    2205.01541.
+    A node's score is the L1 norm of the change of its weights in the first stage; each hidden layer keeps the
+    same share of its nodes. In a transformer the nodes are those between ``mlp/up`` and ``mlp/down`` of each
+    block, in a perceptron those of the hidden layers; all other parameters are frozen. Vucetic et al. (2022),
+    arXiv 2205.01541; there a node is an output of one linear layer, without the weights that lead away from
+    it, and the first stage (priming) is a small part of the training instead of a whole one.
 
     Attributes:
         share: of the nodes of each hidden layer, in (0, 1]; at least one.
@@ -48,17 +48,15 @@ class FAR(Staged):
         """The mask of the nodes with the largest changes.
 
         Raises:
-            ValueError: an update with other leaves than θ, or a network without hidden nodes.
+            ValueError: an update with other leaves than θ or one that is not finite, or a network without
+                hidden nodes.
         """
-        tree.check_like(update, network.params, "update")
-        leaves = {path: np.asarray(leaf) for path, leaf in tree.paths(update).items()}
+        leaves = changed(network, update)
         chosen: dict[str, list[np.ndarray]] = {}
         for before, after in hidden_layers(network):
-            score = np.abs(leaves[f"{before}/kernel"]).sum(axis=0) + np.abs(leaves[f"{after}/kernel"]).sum(
-                axis=1
-            )
+            score = leaves[f"{before}/kernel"].sum(axis=0) + leaves[f"{after}/kernel"].sum(axis=1)
             if f"{before}/bias" in leaves:
-                score = score + np.abs(leaves[f"{before}/bias"])
+                score = score + leaves[f"{before}/bias"]
             count = max(1, round(self.share * len(score)))
             nodes = np.argsort(-score, kind="stable")[:count]
             grids = {path: np.arange(leaf.size).reshape(leaf.shape) for path, leaf in leaves.items()}
@@ -82,12 +80,13 @@ def hidden_layers(network: Network) -> list[tuple[str, str]]:
             return [(f"layers/{i}", f"layers/{i + 1}") for i in range(count - 1)]
         case MLPConfig():
             raise ValueError(
-                f"network: {network.name!r} has one layer and so no hidden nodes for FAR to choose among; use Full"
+                f"network: {network.name!r} has one layer and so no hidden nodes for FAR to choose "
+                "among; use LTSFT, which chooses entries, or Full"
             )
         case TransformerConfig(depth=depth):
             return [(f"blocks/{i}/mlp/up", f"blocks/{i}/mlp/down") for i in range(depth)]
         case _:
             raise ValueError(
-                f"network: which nodes of {network.name!r} are feed-forward ones is not known; train the entries "
-                "of your choice with Mask.of"
+                f"network: which nodes of {network.name!r} are feed-forward ones is not known; train the "
+                "entries of your choice with Mask.of"
             )

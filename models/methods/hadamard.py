@@ -133,7 +133,7 @@ class LoHa(Ranked):
         return layer(x) + (x @ A) @ B
 
     def facts(self, path: str, kernel: Float[np.ndarray, "i o"]) -> Facts:
-        """Two matrices of rank r, less the scalings u vᵀ that one can hand to the other; checked by computation.
+        """Two matrices of rank r, less the scalings u vᵀ that one can hand the other; generic, as computed.
 
         Rank-one scalings of rows and columns keep both ranks, which takes m + n − 1 away from twice r (m +
         n − r).

@@ -23,7 +23,7 @@ def sides(shape: tuple[int, int]) -> Sides:
 
 
 def rearranged(update: Float[np.ndarray, "i o"], first: tuple[int, int]) -> Float[np.ndarray, "p q"]:
-    """Van Loan and Pitsianis (1993): the matrix in which A ⊗ B becomes vec(A) vec(B)ᵀ, with A of shape `first`."""
+    """The matrix in which A ⊗ B becomes vec(A) vec(B)ᵀ, A of shape `first` (Van Loan and Pitsianis 1993)."""
     (m1, n1), (i, o) = first, update.shape
     return update.reshape(m1, i // m1, n1, o // n1).transpose(0, 2, 1, 3).reshape(m1 * n1, -1)
 
@@ -162,3 +162,13 @@ class LoKr(Factored):
         if r == min(m2, n2):
             project = KronA(self.targets).facts(path, kernel).project
         return Facts(math.prod(A) + low_rank_dimension((m2, n2), r) - 1, r * n2, project)
+
+    def guess(
+        self, kernel: Float[np.ndarray, "i o"], target: Float[np.ndarray, "i o"]
+    ) -> dict[str, np.ndarray]:
+        """The nearest A ⊗ B, with B cut to rank r."""
+        A, B = sides(kernel.shape)
+        u, s, vt = np.linalg.svd(rearranged(target, A), full_matrices=False)
+        left, values, right = np.linalg.svd(s[0] * vt[0].reshape(B), full_matrices=False)
+        C, D = left[:, : self.rank] * values[: self.rank], right[: self.rank]
+        return {"A": u[:, 0].reshape(A), "C": C, "D": D}

@@ -14,7 +14,7 @@ from .image import Image
 
 @dataclasses.dataclass(frozen=True)
 class TopLayers(Method):
-    """Train the last k linear layers of a perceptron, or the last k blocks, final norm and head of a transformer.
+    """Train the last k linear layers, or in a transformer the last k blocks, the final norm and the head.
 
     Attributes:
         k: how many layers or blocks.

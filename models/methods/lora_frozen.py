@@ -14,7 +14,7 @@ from .factored import Facts, Parts, Ranked, gaussian
 
 @dataclasses.dataclass(frozen=True)
 class LoRAFA(Ranked):
-    r"""The update A B of a kernel (in, out) with a random A (in, r) that stays, and a B (r, out) that is trained.
+    r"""The update A B of a kernel (in, out): a random A (in, r) stays, and B (r, out) is trained.
 
     Zhang et al. (2023), LoRA-FA, arXiv 2308.03303.
 

@@ -2,13 +2,11 @@
 
 import dataclasses
 
-import numpy as np
-
 from .. import tree
 from ..network import Network
 from ..tree import Params
 from .factored import settings
-from .sparse import Mask, check_share, largest, per_cent
+from .sparse import Mask, changed, check_share, largest, per_cent
 from .staged import Staged
 from .targets import Patterns
 
@@ -17,7 +15,9 @@ from .targets import Patterns
 class LTSFT(Staged):
     """Train the share of entries that a first full training changed most, starting again from θ₀.
 
-    Ansell et al. (2022), arXiv 2110.07560.
+    Ansell et al. (2022), arXiv 2110.07560. The second stage has the map g of a `Mask`, whose image is one
+    coordinate subspace. As the data chose it, what the method can reach is the union of all coordinate
+    subspaces of that dimension; `sparse_distance` is the distance to the union.
 
     Attributes:
         share: of the entries of all targets together, in (0, 1]; K of them, ties broken by position.
@@ -46,9 +46,8 @@ class LTSFT(Staged):
         """The mask of the largest |Δθ|.
 
         Raises:
-            ValueError: an update with other leaves than θ.
+            ValueError: an update with other leaves than θ, or one that is not finite.
         """
-        tree.check_like(update, network.params, "update")
-        leaves = tree.paths(update)
-        changed = {path: np.abs(leaves[path]) for path in tree.match(network.params, self.targets)}
-        return Mask.of(largest(changed, self.share), self.name)
+        moved = changed(network, update)
+        score = {path: moved[path] for path in tree.match(network.params, self.targets)}
+        return Mask.of(largest(score, self.share), self.name)

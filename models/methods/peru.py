@@ -5,12 +5,12 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
 from .. import tree
 from ..network import Network
 from ..tree import Params
-from .factored import Parts, settings
+from .factored import Facts, Parts, settings
 from .frozen import Frozen
 from .lora import LoRA, split
 from .staged import Staged
@@ -77,3 +77,11 @@ class FromUpdate(LoRA):
         """The given factors, whatever the key."""
         A, B = next((A, B) for name, A, B in self.factors if name == path)
         return {"A": jnp.asarray(A.array, dtype), "B": jnp.asarray(B.array, dtype)}
+
+    def facts(self, path: str, kernel: Float[np.ndarray, "i o"]) -> Facts:
+        """LoRA's image; the start is no exceptional point, unless the update has a lower rank there."""
+        found = super().facts(path, kernel)
+        A, B = next(
+            (np.linalg.matrix_rank(one.array) for one in pair) for name, *pair in self.factors if name == path
+        )
+        return dataclasses.replace(found, initial_rank=int(kernel.shape[1] * A + kernel.shape[0] * B - A * B))

@@ -1,4 +1,4 @@
-"""Sums of Kronecker products: parameterized hypercomplex multiplication, and Compacter's low-rank form of it."""
+"""Sums of Kronecker products: parameterized hypercomplex multiplication, and its low-rank form Compacter."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ from .targets import Patterns, matrices
 
 @dataclasses.dataclass(frozen=True)
 class PHM(Method):
-    r"""The update $\sum_{i \le n} A_i \otimes B_i$ of a kernel, with n × n matrices A_i that the targets share.
+    r"""The update $\sum_{i \le n} A_i \otimes B_i$ of a kernel, with n × n matrices A_i that targets share.
 
     Each B_i has shape (in / n, out / n) and starts at zero, the A_i start Gaussian. Zhang et al. (2021),
     arXiv 2102.08597; as a way of fine-tuning Mahabadi, Henderson and Ruder (2021), arXiv 2106.04647.
@@ -127,8 +127,8 @@ class PHM(Method):
     def image(self, network: Network) -> Image:
         r"""Rearranged, $\sum_i \mathrm{vec}(A_i)\,\mathrm{vec}(B_i)^T$: the matrices of rank at most s = n.
 
-        With shared A_i the rearranged targets stand side by side in one matrix of n² rows; without, each has its own.
-        At B = 0 the B_i move in s directions for each of their entries.
+        With shared A_i the rearranged targets stand side by side in one matrix of n² rows; without, each has
+        its own. At B = 0 the n independent A_i move the B_i in n directions for each of their entries.
         """
         found, n = self._targets(network), self.n
         columns = {path: (i // n) * (o // n) for path, (i, o) in found.items()}
@@ -148,7 +148,7 @@ class PHM(Method):
         pairs = list(zip(widths, ranks, strict=True))
         return Image(
             dimension=sum(low_rank_dimension((n * n, width), rank) for width, rank in pairs),
-            initial_rank=sum(rank * width for width, rank in pairs),
+            initial_rank=sum(n * width for width in widths),
             linear=False,
             formula="s(p + q − s), p = n², q the entries of B over the targets that share A",
             project=project,
@@ -205,29 +205,64 @@ class Compacter(PHM):
         return {"U": U, "V": jnp.zeros(sizes["V"], dtype)}
 
     def image(self, network: Network) -> Image:
-        """All parameters but f² per factorization and one scaling per A_i, unless PHM itself has fewer dimensions.
+        """See `compacter_dimension`; at V = 0 each V_i moves in all its entries.
 
-        Checked by computation. At V = 0 each V_i moves in all its entries. No closed form of the nearest point is
-        known.
+        No closed form of the nearest point is known, unless the B_i have full rank and this is PHM.
         """
         n, whole, made = self.n, super().image(network), self.reparameterize(network)
-        groups = 1 if self.shared else len(self._targets(network))
-        dimension, initial, full = n**3 * groups - n * groups, 0, True
-        for i, o in self._targets(network).values():
-            shape = (i // n, o // n)
-            rank = min(self.rank, *shape)
-            full &= rank == min(shape)
-            dimension += n * low_rank_dimension(shape, rank)
-            initial += n * rank * shape[1]
+        cut = {path: (i // n, o // n) for path, (i, o) in self._targets(network).items()}
+        ranks = {path: min(self.rank, *shape) for path, shape in cut.items()}
+        full = all(ranks[path] == min(shape) for path, shape in cut.items())
+        groups = [list(cut)] if self.shared else [[path] for path in cut]
 
         def project(target: Mapping[str, np.ndarray]) -> Changes:
-            return whole.project(target) if full else nearest_by_descent(made, target)
+            if full:
+                return whole.project(target)
+            return nearest_by_descent(made, target, [self._guess(cut, ranks, whole.project(target))])
 
         return Image(
-            dimension=min(dimension, whole.dimension),
-            initial_rank=min(initial, whole.initial_rank),
+            dimension=sum(
+                compacter_dimension(n, [(cut[path], ranks[path]) for path in group]) for group in groups
+            ),
+            initial_rank=sum(n * ranks[path] * shape[1] for path, shape in cut.items()),
             linear=False,
             formula="n³ − n + Σ n f(in/n + out/n − f)",
             project=project,
             exact=full,
         )
+
+    def _guess(
+        self, cut: dict[str, tuple[int, int]], ranks: dict[str, int], nearest: Mapping[str, np.ndarray]
+    ) -> Phi:
+        """The nearest PHM with its B_i cut to rank f."""
+        n, flat = self.n, {}
+        rows = {path: rearranged(nearest[path], (n, n)) for path in cut}
+        for group in [list(cut)] if self.shared else [[path] for path in cut]:
+            u, _, _ = np.linalg.svd(np.concatenate([rows[path] for path in group], axis=1))
+            A = u[:, :n]
+            flat["shared/A" if self.shared else f"{group[0]}/A"] = A.T.reshape(n, n, n)
+            for path in group:
+                B = (A.T @ rows[path]).reshape(n, *cut[path])
+                left, values, right = np.linalg.svd(B, full_matrices=False)
+                flat[f"{path}/U"] = left[..., : ranks[path]] * values[:, None, : ranks[path]]
+                flat[f"{path}/V"] = right[:, : ranks[path]]
+        return tree.from_paths(flat)
+
+
+def compacter_dimension(n: int, targets: list[tuple[tuple[int, int], int]]) -> int:
+    r"""Generic dimension of the updates of targets that share A_i, from the shape and rank f of their B_i.
+
+    $$(n^2 - n)\min(n, q) + n\,(\tau + \min(n - 1, q - \tau)),$$ summed over the targets: q the entries of a
+    B_i and τ = Σ f(m + n − f) the dimension of the matrices of rank f. If both minima are the first number,
+    this is $n^3 - n + n\tau$: all parameters but f² per factorization and one scaling per term.
+
+    Proof: write a tangent vector Σ dA_i ⊗ B_i + A_i ⊗ dB_i in a basis of the n × n matrices that extends the
+    A_i, which generic ones allow. Its n² − n other coordinates are arbitrary combinations of the B_i, which
+    span min(n, q) dimensions. Its coordinate at A_i is any dB_i tangent to the matrices of rank f at B_i,
+    which B_i itself is, plus any combination of the n − 1 other B_j. These are generic matrices of rank f and
+    such matrices span everything, so modulo the tangent space they fill min(n − 1, q − τ) dimensions.
+    The coordinates do not constrain each other: their dimensions add up.
+    """
+    q = sum(rows * columns for (rows, columns), _ in targets)
+    tangent = sum(low_rank_dimension(shape, rank) for shape, rank in targets)
+    return (n * n - n) * min(n, q) + n * (tangent + min(n - 1, q - tangent))

@@ -31,38 +31,40 @@ class Sparse(Method):
         """
 
     def reparameterize(self, network: Network) -> Reparameterization:
-        """The inclusion of the trained entries; Φ has one vector for each leaf with any, under its path.
+        """The inclusion of the trained entries; Φ is ``{"entries": (k,)}``, leaf after leaf.
+
+        One vector: masks of k entries then have Φ of one shape, and runs whose masks differ can be stacked.
 
         Raises:
             ValueError: the settings do not fit the network.
         """
         base, chosen = shapes(network.params), self.entries(network)
-        leaves = tree.paths(base)
-        template = {path: jax.ShapeDtypeStruct(at.shape, leaves[path].dtype) for path, at in chosen.items()}
+        leaves, ends = tree.paths(base), np.cumsum([at.size for at in chosen.values()])
+        template = {"entries": jax.ShapeDtypeStruct((int(ends[-1]),), network.dtype)}
 
         def changes(phi: Phi) -> dict[str, Array]:
+            parts = jnp.split(phi["entries"], ends[:-1])
             return {
                 path: jnp.zeros(leaves[path].size, leaves[path].dtype)
                 .at[chosen[path]]
                 .set(values)
                 .reshape(leaves[path].shape)
-                for path, values in tree.paths(phi).items()
+                for path, values in zip(chosen, parts, strict=True)
             }
 
         def draw(_: Array) -> Phi:
-            return tree.from_paths(
-                {path: jnp.zeros(leaf.shape, leaf.dtype) for path, leaf in template.items()}
-            )
+            return {"entries": jnp.zeros(template["entries"].shape, network.dtype)}
 
-        return Reparameterization(self, tree.from_paths(template), base, tuple(chosen), changes, draw)
+        return Reparameterization(self, template, base, tuple(chosen), changes, draw)
 
     def ordinary(self, network: Network, phi: Phi) -> Callable[[Batch], Outputs]:
         """The network with the trained entries put in place, leaf by leaf."""
         tree.check_like(phi, self.reparameterize(network).template, "phi")
-        trained, leaves = tree.paths(phi), dict(tree.paths(network.params))
+        leaves, used = dict(tree.paths(network.params)), 0
         for path, at in self.entries(network).items():
             rows = np.unravel_index(at, leaves[path].shape)
-            leaves[path] = leaves[path].at[rows].add(trained[path])
+            leaves[path] = leaves[path].at[rows].add(phi["entries"][used : used + at.size])
+            used += at.size
         params = tree.from_paths(leaves)
         return lambda x: network.apply(params, x)
 
@@ -117,13 +119,17 @@ class Mask(Sparse):
         """
         leaves = tree.paths(network.params)
         for path, indices in self.at:
-            tree.match_names(leaves, path, "parameter")
+            if path not in leaves:
+                raise ValueError(
+                    f"at: {network.name!r} has no leaf {path!r}; make the mask for one of {', '.join(leaves)}"
+                )
             if indices.array.min() < 0 or indices.array.max() >= leaves[path].size:
                 raise ValueError(
-                    f"at: {path!r} has {leaves[path].size} entries, got indices from {indices.array.min()} to "
-                    f"{indices.array.max()}; make the mask for this network"
+                    f"at: {path!r} has {leaves[path].size} entries, got indices from {indices.array.min()} "
+                    f"to {indices.array.max()}; make the mask for this network"
                 )
-        return {path: indices.array for path, indices in self.at}
+        given = dict(self.at)
+        return {path: given[path].array for path in leaves if path in given}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +165,22 @@ class RandomMask(Sparse):
         return largest(score, self.share)
 
 
+def changed(network: Network, update: Params) -> dict[str, np.ndarray]:
+    """How far each entry moved, |Δθ|, by path.
+
+    Raises:
+        ValueError: an update with other leaves than θ, or with entries that are not finite.
+    """
+    tree.check_like(update, network.params, "update")
+    moved = {path: np.abs(np.asarray(leaf, np.float64)) for path, leaf in tree.paths(update).items()}
+    for path, leaf in moved.items():
+        if not np.isfinite(leaf).all():
+            raise ValueError(
+                f"update: {path!r} has NaN or infinite entries, needs finite ones; train it again"
+            )
+    return moved
+
+
 def largest(score: Mapping[str, np.ndarray], share: float) -> dict[str, np.ndarray]:
     """Flat indices of the largest scores over all leaves: a share of them, at least one, ties by position."""
     flat = np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in score.values()])
@@ -174,7 +196,7 @@ def largest(score: Mapping[str, np.ndarray], share: float) -> dict[str, np.ndarr
 
 
 def sparse_distance(update: Params, count: int) -> float:
-    r"""The distance of an update from all updates with at most `count` entries: the mask may be chosen for it.
+    r"""The distance of an update from those with at most `count` entries, whatever chose the mask.
 
     $$\mathrm{dist}^2 = \sum_{i > s} |\Delta|_{(i)}^2,$$ the sum of the d − s smallest squares.
 

@@ -14,7 +14,7 @@ from .factored import Facts, Parts, Ranked, gaussian
 
 @dataclasses.dataclass(frozen=True)
 class VeRA(Ranked):
-    r"""The update A diag(d) B diag(b) of a kernel, with frozen A (in, r), B (r, out) and trained d (r,), b (out,).
+    r"""The update A diag(d) B diag(b) of a kernel, A (in, r), B (r, out) frozen, d (r,), b (out,) trained.
 
     All targets share one A and one B, cut to size. Kopiczko, Blankevoort and Asano (2024), arXiv 2310.11454.
 

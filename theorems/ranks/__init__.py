@@ -1,4 +1,4 @@
-"""Ranks with what justifies them: exact ones, numerical ones with a gap, and those of maps too large to form."""
+"""Ranks with what justifies them: exact, numerical with a gap, and of maps too large to form."""
 
 from .exact import exact_functional_rank
 from .free import Products, products_rank

@@ -32,7 +32,7 @@ def functional_rank(
     budget_bytes: int = BUDGET,
     seed: int = 0,
 ) -> Rank:
-    r"""The rank of $J_S(\theta) = \partial_\theta (f(x_i; \theta))_i$, a matrix of p · outputs rows and d columns.
+    r"""The rank of $J_S(\theta) = \partial_\theta (f(x_i; \theta))_i$: p · outputs rows, d columns.
 
     Args:
         network: float64.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
@@ -13,8 +17,12 @@ from .free import Products, products_rank
 from .result import Rank, numerical_rank
 
 if TYPE_CHECKING:
+    from jaxtyping import Array
+
     from ...models.methods import Phi, Reparameterization
 
+Group = tuple[tuple[str, ...], tuple[str, ...]]
+"""Leaves of Φ, and the leaves of θ that they move."""
 BUDGET = 2**29
 """Bytes that a dense block may take; what is larger is looked at through products with vectors."""
 
@@ -40,18 +48,21 @@ def jacobian_rank(made: Reparameterization, phi: Phi, *, budget_bytes: int = BUD
         ValueError: Φ is not float64 or has another structure.
     """
     tree.check_like(phi, made.template, "phi")
-    flat = {path: np.asarray(leaf) for path, leaf in tree.paths(phi).items()}
-    found = [_block_rank(made, flat, group, budget_bytes) for group in groups(made)]
-    shape = (made.d, made.k)
+    parts = _parts(made, budget_bytes)
+    dense = parts.dense(phi)
+    found = [
+        numerical_rank(np.asarray(dense[index])) if index in dense else _free(made, phi, group)
+        for index, group in enumerate(parts.groups)
+    ]
     ways = sorted({one.how.split(",")[0] for one in found})
     how = f"{len(found)} block{'s' if len(found) != 1 else ''}: {' and '.join(ways)}"
     worst = min(found, key=lambda one: (one.rank is not None, one.gap))
     rank = None if any(one.rank is None for one in found) else sum(one.rank for one in found)
     chance = sum(one.failure_probability for one in found)
-    return Rank(rank, worst.above, worst.below, shape, how, chance)
+    return Rank(rank, worst.above, worst.below, (made.d, made.k), how, chance)
 
 
-def groups(made: Reparameterization) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+def groups(made: Reparameterization) -> list[Group]:
     """The leaves of Φ, and the leaves of θ that they move, split into groups that g does not couple.
 
     Which leaf moves which is found at a random Φ along random directions: g is analytic, so that a leaf
@@ -82,21 +93,54 @@ def groups(made: Reparameterization) -> list[tuple[tuple[str, ...], tuple[str, .
     ]
 
 
-def _block_rank(made: Reparameterization, flat: dict[str, np.ndarray], group: Any, budget: int) -> Rank:
+class _Parts(NamedTuple):
+    """The groups of a map, and a compiled function from Φ to the dense blocks of those that fit."""
+
+    groups: list[Group]
+    dense: Callable[[Phi], dict[int, Array]]
+
+
+@functools.lru_cache(maxsize=2)
+def _parts(made: Reparameterization, budget: int) -> _Parts:
+    """One program for all blocks: compiling each for itself takes longer than running it."""
+    found = groups(made)
+    small = {index: group for index, group in enumerate(found) if 8 * math.prod(_size(made, group)) <= budget}
+
+    def dense(phi: Phi) -> dict[int, Array]:
+        blocks = {}
+        for index, group in small.items():
+            changes, vector = _restricted(made, phi, group)
+            blocks[index] = jax.jacfwd(changes)(vector)
+        return blocks
+
+    return _Parts(found, jax.jit(dense))
+
+
+def _size(made: Reparameterization, group: Group) -> tuple[int, int]:
+    """Rows and columns of a block."""
     names, targets = group
+    base, template = tree.paths(made.base), tree.paths(made.template)
+    return sum(base[path].size for path in targets), sum(template[path].size for path in names)
+
+
+def _restricted(made: Reparameterization, phi: Phi, group: Group) -> tuple[Callable[[Array], Array], Array]:
+    """The changes of a group's leaves of θ as a function of its raveled leaves of Φ, and these."""
+    names, targets = group
+    flat = tree.paths(phi)
     vector, unravel = ravel_pytree({name: flat[name] for name in names})
 
-    def changes(v: Any) -> Any:
+    def changes(v: Array) -> Array:
         changed = made.changes(tree.from_paths(flat | unravel(v)))
         return ravel_pytree({target: changed[target] for target in targets})[0]
 
-    rows = sum(int(np.prod(tree.paths(made.base)[target].shape)) for target in targets)
-    if rows == 0:
-        return Rank(0, 0.0, 0.0, (0, vector.size), "dense SVD")
+    return changes, vector
+
+
+def _free(made: Reparameterization, phi: Phi, group: Group) -> Rank:
+    """The rank of a block that is too large to be formed."""
+    changes, vector = _restricted(made, jax.tree.map(jnp.asarray, phi), group)
     push = jax.jit(jax.vmap(lambda v: jax.jvp(changes, (vector,), (v,))[1], in_axes=1, out_axes=1))
-    if rows * vector.size * 8 <= budget:
-        return numerical_rank(np.asarray(push(np.eye(vector.size))))
     pull = jax.jit(jax.vmap(lambda u: jax.vjp(changes, vector)[1](u)[0], in_axes=1, out_axes=1))
     return products_rank(
-        Products((rows, vector.size), lambda v: np.asarray(push(v)), lambda u: np.asarray(pull(u)))
+        Products(_size(made, group), lambda v: np.asarray(push(v)), lambda u: np.asarray(pull(u)))
     )

@@ -6,8 +6,6 @@ from fractions import Fraction
 
 import numpy as np
 
-from .. import linalg
-
 PRIMES = (33_554_393, 33_554_383, 33_554_371)
 """Primes below 2²⁵: a product of two residues stays below 2⁵⁰, and 8 of them add up exactly in float64."""
 _BLOCK = 64
@@ -15,11 +13,10 @@ _EXACT = 2**53
 
 
 def modular_rank(matrix: np.ndarray, prime: int = PRIMES[0]) -> int:
-    r"""The rank of an integer or rational matrix modulo a prime: a lower bound of its rank, nearly always equal.
+    r"""The rank of an integer or rational matrix modulo a prime: a lower bound of its rank, mostly equal.
 
     A minor that does not vanish mod p does not vanish, so that $\mathrm{rank}_p \le \mathrm{rank}$; they
-    differ only for
-    the finitely many primes that divide all largest minors.
+    differ only for the finitely many primes that divide all largest minors.
 
     Args:
         matrix: integers or fractions, shape (m, n).

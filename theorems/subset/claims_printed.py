@@ -24,13 +24,13 @@ fewer = Assumption("k < d", lambda i: (i.k < i.d, f"{i.k} < {i.d}"))
 
 
 def number(value: Any) -> Any:
-    """A fraction or a sympy number as the exact side of a comparison."""
-    return np.array([value], dtype=object)
+    """A fraction or a sympy number as the exact side of a comparison; a float stays one."""
+    return value if isinstance(value, float) else np.array([value], dtype=object)
 
 
 def vanishes(instance: Any) -> Comparison:
     """ℓ(f) = 0, for a functional that vanishes on F_full."""
-    return Comparison(number(Fraction(instance.functional)), "==", number(Fraction(0)))
+    return Comparison(number(instance.functional), "==", number(0 * instance.functional))
 
 
 def both_ways(instance: Any) -> Comparison:

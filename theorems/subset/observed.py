@@ -12,6 +12,7 @@ import numpy as np
 
 from ...models import tree
 from ...models.activations import ACTIVATIONS
+from ...models.cache import digest
 from ...models.methods import LoRA
 from ...models.mlp import MLPConfig
 from .. import ranks
@@ -20,13 +21,13 @@ from ..pasteable import Pasteable
 from .counts import Counts, MapCounts
 from .distance import Distances, distances, within
 from .logistic import TrainedMargin
-from .verdict import functional_dimension_above
 
 if TYPE_CHECKING:
     from ...models.finetuning import FineTuning
     from ...models.network import Network
 
 INPUTS = 64
+CEILING = 1700
 _DRAWS = 8
 _EPSILON = 0.25
 
@@ -228,6 +229,8 @@ class Nearest(Pasteable):
 def nearest_points(tuning: FineTuning) -> Iterable[Nearest]:
     """Distance to the nearest point against distance to g(Φ)."""
     _need_exact(tuning)
+    if tuning.reparameterization.k >= tuning.network.d:
+        return
     found = full_distances(tuning)
     update = jax.tree.map(np.subtract, tuning.full, tuning.network.params)
     gaps = jax.tree.leaves(
@@ -254,18 +257,39 @@ def strictness(tuning: FineTuning) -> Iterable[Strictness]:
     """(ρ_S − k) / ρ_S with a certified lower bound of ρ_S; nothing where k ≥ d.
 
     Raises:
-        MissingIngredient: a k that is not below the bound: too few inputs to tell.
+        MissingIngredient: a rank of Dg that is not below the bound: it takes `subset.verdict` to tell.
     """
     k, d = tuning.reparameterization.k, tuning.network.d
     if k >= d:
         return
-    found = functional_dimension_above(tuning.network, tuning.task.new.test.x, k)
+    bound = _functional_dimension(tuning)
     reach = min(k, map_counts(tuning).largest_rank)
     bound = found.rank
-    if bound is None or bound <= reach:
-        raise MissingIngredient(f"rank Dg = {reach} is not below the functional dimension found ({bound})")
+    if bound <= reach:
+        raise MissingIngredient(
+            f"rank Dg = {reach} is not below the {bound} functional dimensions that were looked for; "
+            "subset.verdict looks for more"
+        )
     note = f"rank Dg = {reach} < ρ_S, at least {bound}: functions are missed"
     yield Strictness((bound - reach) / bound, k, d, bound, note=note)
+
+
+class _FunctionalDimension:
+    """Functional dimensions of the base network seen last: all its methods ask for the same number."""
+
+    def __init__(self) -> None:
+        self.key, self.found = "", 0
+
+    def __call__(self, tuning: FineTuning) -> int:
+        """At least so many, on test inputs; no more than `CEILING` are looked for."""
+        network, x = tuning.network, tuning.task.new.test.x
+        key = digest({"theta0": network.params, "x": x})
+        if key != self.key:
+            self.key, self.found = key, ranks.enough(network, x, min(network.d, CEILING)).rank or 0
+        return self.found
+
+
+_functional_dimension = _FunctionalDimension()
 
 
 def certified_strictness(tuning: FineTuning) -> Iterable[Strictness]:

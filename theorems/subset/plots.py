@@ -1,7 +1,7 @@
 """Pictures of Theorem 1: what methods reach, and how far full fine-tuning lands from it.
 
-As in all pictures of the project: draw on the Axes given or on new ones, return them, show nothing, and carry every
-meaning by marker or place as well as by colour (palette of Okabe and Ito).
+As in all pictures of the project: draw on the Axes given or on new ones, return them, show nothing, and carry
+every meaning by marker or place as well as by colour (palette of Okabe and Ito).
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ def plot_distances(reaches: Sequence[Reach], ax: Axes | None = None) -> Axes:
     far = min(known, key=lambda one: one.distance)
     ax.set_xlabel("dimension of Im g / d (a share)")
     ax.set_ylabel("distance of the full update from Im g\n(a share of its norm)")
-    ax.set_title(f"Full fine-tuning lands far from every method: {far.method} comes nearest, {far.distance:.2f}")
+    ax.set_title(
+        f"Full fine-tuning lands outside: {far.method} comes nearest, at {far.distance:.2f} of its norm"
+    )
     ax.legend(loc="lower left")
     return ax
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ...models.tree import Params
 
 SLACK = 8
+"""Outputs beyond what is needed, so that a rank is not read off a square matrix."""
 
 
 class Relation(StrEnum):
@@ -148,21 +149,3 @@ def _witness(
     witness = jax.tree.map(lambda leaf: np.asarray(leaf) / size, direction)
     moved = np.asarray(push(witness))
     return witness, float(np.linalg.norm(outside(moved)) / np.linalg.norm(moved))
-
-
-class _LargestFound:
-    """Lower bounds of the functional dimension, kept per network: each costs a large decomposition."""
-
-    def __init__(self) -> None:
-        self.key: Network | None = None
-        self.found: tuple[int, Rank] | None = None
-
-    def __call__(self, network: Network, x: Any, reach: int) -> Rank:
-        """A rank of ∂F_S above `reach` where there is one; at twice the reach, so that few are computed."""
-        if self.key is not network or self.found is None or self.found[0] <= reach:
-            target = min(network.d, 2 * reach + SLACK)
-            self.key, self.found = network, (target, ranks.enough(network, x, target))
-        return self.found[1]
-
-
-functional_dimension_above = _LargestFound()
