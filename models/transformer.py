@@ -179,8 +179,8 @@ class Transformer(nnx.Module):
         """Outputs of a batch; each linear layer is called through `wrap`.
 
         Behind the embedding and each block it is called once more, as
-        ``wrap("embed/output", identity, h)`` and ``wrap("blocks/<i>/output", identity, h)``. There is no layer
-        at these points: they are where the residual stream can be seen and changed.
+        ``wrap("embed/output", identity, h)`` and ``wrap("blocks/<i>/output", identity, h)``. There is no
+        layer at these points: they are where the residual stream can be seen and changed.
         """
         x = as_batch(x, (self.config.length, self.config.features))
         h = wrap("embed", self.embed, x) + self.position.embedding[...][None]

@@ -332,7 +332,7 @@ def lora_phi(network):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: method("lora"), "got 'lora', needs one of full, head, lora-r<N>, bitfit, ia3"),
+        (lambda: method("lora"), "got 'lora', needs one of full, head, top-<N>, lora-r<N>, "),
         (lambda: method("lora-rx"), "got 'lora-rx'"),
         (lambda: method("prefix"), "got 'prefix'"),
         (lambda: method("lora-r0"), "rank: got 0"),

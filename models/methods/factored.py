@@ -229,7 +229,7 @@ def gaussian(what: tuple, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
     return np.random.default_rng(zlib.crc32(repr(what).encode())).normal(size=shape)
 
 
-def settings(method: Factored, *shown: str) -> str:
+def settings(method: Method, *shown: str) -> str:
     """The settings that are not the default ones, as names have them: ``[seed=1;targets=*0*]``."""
     others = []
     for field in dataclasses.fields(method):
