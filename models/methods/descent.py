@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from .base import Phi, Reparameterization
 from .image import Changes
 
-SMALL = 256
+SMALL = 64
 """Up to so many parameters many starts and long runs are cheap."""
 
 
@@ -45,7 +45,7 @@ def nearest_by_descent(
 
     rng = np.random.default_rng(seed)
     begin = [np.asarray(ravel_pytree(start)[0]) for start in starts]
-    count, steps = (8, 3000) if made.k <= SMALL else (2, 500)
+    count, steps = (8, 3000) if made.k <= SMALL else (1, 300)
     scales = 0.3 * 2.0 ** (np.arange(count) % 3)
     begin += [np.asarray(vector) + scale * rng.normal(size=vector.shape) for scale in scales]
     runs = [

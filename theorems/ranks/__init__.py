@@ -2,7 +2,14 @@
 
 from .exact import exact_functional_rank
 from .free import Products, products_rank
-from .functional import enough, functional_dimension, functional_rank, tangent_rank
+from .functional import (
+    enough,
+    functional_dimension,
+    functional_jacobian,
+    functional_rank,
+    tangent_jacobian,
+    tangent_rank,
+)
 from .jacobian import groups, jacobian_rank
 from .modular import modular_rank
 from .result import GAP, Rank, from_values, numerical_rank
@@ -15,11 +22,13 @@ __all__ = [
     "exact_functional_rank",
     "from_values",
     "functional_dimension",
+    "functional_jacobian",
     "functional_rank",
     "groups",
     "jacobian_rank",
     "modular_rank",
     "numerical_rank",
     "products_rank",
+    "tangent_jacobian",
     "tangent_rank",
 ]

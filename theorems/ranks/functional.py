@@ -101,12 +101,30 @@ def tangent_rank(
     Raises:
         ValueError: float32 parameters, NaN or infinity.
     """
-    vector, unravel = ravel_pytree(phi)
-    theta0 = network.params
-    jacobian = _Jacobian(network, x, None, (lambda v: made.apply(theta0, unravel(v)), vector))
+    jacobian = _through(network, x, made, phi)
     if jacobian.shape[0] * jacobian.shape[1] * 8 <= budget_bytes:
         return numerical_rank(jacobian.dense())
     return products_rank(jacobian.products())
+
+
+def functional_jacobian(
+    network: Network, x: Float[Array, "p ..."], theta: Params | None = None
+) -> Float[np.ndarray, "rows d"]:
+    r"""The matrix $\partial_\theta (f(x_i; \theta))_i$, p · outputs rows; θ₀ if no θ is given."""
+    return _Jacobian(network, x, network.params if theta is None else theta).dense()
+
+
+def tangent_jacobian(
+    network: Network, x: Float[Array, "p ..."], made: Reparameterization, phi: Phi
+) -> Float[np.ndarray, "rows k"]:
+    r"""The matrix $\partial_\Phi (f(x_i; \theta_0 + g(\Phi)))_i$, p · outputs rows."""
+    return _through(network, x, made, phi).dense()
+
+
+def _through(network: Network, x: Float[Array, "p ..."], made: Reparameterization, phi: Phi) -> _Jacobian:
+    """The derivative of the outputs by Φ."""
+    vector, unravel = ravel_pytree(phi)
+    return _Jacobian(network, x, None, (lambda v: made.apply(network.params, unravel(v)), vector))
 
 
 def enough(network: Network, x: Float[Array, "p ..."], target: int, theta: Params | None = None) -> Rank:

@@ -6,7 +6,7 @@ what
 the ledger collects.
 """
 
-from . import claims_functions, claims_images, claims_printed, tables
+from . import claims_functions, claims_images, claims_printed, plots, tables
 from .describe import Description, describe
 from .distance import Distances, distances
 from .verdict import Relation, SubsetVerdict, verdict
@@ -19,6 +19,7 @@ __all__ = [
     "SubsetVerdict",
     "describe",
     "distances",
+    "plots",
     "verdict",
 ]
 

@@ -169,7 +169,10 @@ CLAIMS = (
         id="T1.R9",
         theorem="subset",
         judgement=TRUE,
-        statement=r"\max_\theta \mathrm{rank} = d - h \text{ (ReLU)},\quad d \text{ (tanh)}",
+        statement=(
+            r"\max_\theta \mathrm{rank} = d - h \text{ (ReLU)},\ d \text{ (tanh), one hidden layer with "
+            r"biases}"
+        ),
         reason="attained at some θ; one random θ may have dead units and give less, so take several",
         plain="The bound is attained; tanh networks have no such symmetry and use all their parameters.",
         compare=_dimension("=="),
@@ -189,7 +192,7 @@ CLAIMS = (
         id="T1.R10",
         theorem="subset",
         judgement=TRUE,
-        statement=r"\mathrm{rank}\,D(W_QW_K^T) \le d - d_h^2",
+        statement=r"\mathrm{rank}\,D(W_QW_K^T) \le d - d_h^2,\quad d_h \le n",
         reason=(
             "(e) queries and keys enter as W_Q W_Kᵀ alone: an invertible d_h × d_h matrix can be moved across"
         ),

@@ -130,7 +130,8 @@ CLAIMS = (
             r"\dim \mathrm{Im}(g) = \max_\Phi \mathrm{rank}\,Dg(\Phi) = \text{the closed form of the method}"
         ),
         reason=(
-            "each method's dimension is derived on its page; r (m + n − r) for LoRA, the gauge does not count"
+            "each method's dimension is derived on the theorem's page; r (m + n − r) for LoRA, the gauge "
+            "does not count"
         ),
         plain="How many dimensions of updates a method really reaches, whatever its number of parameters.",
         compare=_same("largest_rank", "dimension"),

@@ -111,7 +111,6 @@ CLAIMS = (
         ),
         strategy=data_sets,
         observe=observed.trained_margin,
-        on_extensions=True,
     ),
     Claim(
         id="T1.2",
@@ -270,7 +269,7 @@ CLAIMS = (
         repaired_by=("T1.R11", "T1.R12"),
         exact=lambda: {
             "the node (t² − 1, t³ − t): two tangents at the origin": Crossing(-1, 1, (1, 0), (0, 1)),
-            "LoRA 3 × 3, rank 1: Jacobian rank 5, k = 6": Factors(
+            "LoRA 3 × 3, rank 1, whose rank is never full: 5 of k = 6": Factors(
                 linalg.exact([[1], [0], [0]]), linalg.exact([[1, 0, 0]])
             ),
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
 import sympy
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -95,8 +96,11 @@ class Polynomial(Pasteable):
 
     @property
     def met(self) -> int:
-        """How many boxes hold one of 8 n sample points: measured, so at most as many as the curve meets."""
-        return len({self._box(i) for i in range(8 * self.n + 1)})
+        """How many boxes hold one of 4 n (C + 1) sample points: at most as many as the curve meets."""
+        steps = 4 * self.n * (self.lipschitz + 1)
+        t = np.arange(steps + 1, dtype=np.int64)
+        x, y = (self._box(part, t, steps) for part in (self.x, self.y))
+        return len(np.unique(np.stack([x, y]), axis=1).T)
 
     @property
     def allowed(self) -> int:
@@ -108,14 +112,12 @@ class Polynomial(Pasteable):
         """Area of the boxes that hold a sample point."""
         return Fraction(self.met, self.n**2)
 
-    def _box(self, i: int) -> tuple[int, int]:
-        """The box of the point at t = i / (8 n), in integers: floors of n times the coordinates."""
-        steps = 8 * self.n
-
-        def numerator(part: tuple[int, ...]) -> int:
-            return sum(a * i**j * steps ** (len(part) - 1 - j) for j, a in enumerate(part))
-
-        return tuple(self.n * numerator(part) // steps ** (len(part) - 1) for part in (self.x, self.y))
+    def _box(self, part: tuple[int, ...], t: np.ndarray, steps: int) -> np.ndarray:
+        """Floors of n times a coordinate at t / steps, in integers: Horner's rule on numerators."""
+        value = np.zeros_like(t)
+        for power, a in enumerate(reversed(part)):
+            value = value * t + a * steps**power
+        return self.n * value // steps ** (len(part) - 1)
 
 
 def polynomials(levels: tuple[int, ...] = (1, 3, 10, 30)) -> SearchStrategy:

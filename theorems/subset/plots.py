@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...models.methods import Staged
+from .distance import distances
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ...models.finetuning import FineTuning
+    from ...models.methods import Method
+    from ...models.network import Network
+    from ...models.tree import Params
 
 _INK, _EXACT, _ESTIMATE = "0.25", "#0072B2", "#D55E00"
 
@@ -31,7 +36,6 @@ class Reach:
         d: parameters of the network.
         distance: of the fully fine-tuned update from Im g, relative to its norm; None when unknown.
         exact: whether the distance is exact; otherwise it is an upper estimate.
-        test_accuracy: of the network that was trained with it; None when unknown.
     """
 
     method: str
@@ -40,28 +44,24 @@ class Reach:
     d: int
     distance: float | None = None
     exact: bool = True
-    test_accuracy: float | None = None
 
 
-def reach_of(tuning: FineTuning) -> Reach:
-    """What a fine-tuning tells of its method.
+def reach(method: Method, network: Network, update: Params | None = None) -> Reach:
+    """What a picture shows of a method: its counts, and how far an update is from what it reaches.
+
+    Args:
+        method: any method with a map g; a `Staged` one is resolved with the update.
+        network: the base network, float64.
+        update: Δθ of full fine-tuning, a tree like θ; without it there is no distance.
 
     Raises:
-        ValueError: an extension, which has no image.
+        ValueError: an extension, or a `Staged` method without an update.
     """
-    from .observed import full_distances  # noqa: PLC0415  (pictures of other data need no ranks)
-
-    made, image = tuning.reparameterization, tuning.method.image(tuning.network)
-    found = None if tuning.full is None else full_distances(tuning)
-    return Reach(
-        method=tuning.method.name,
-        k=made.k,
-        dimension=image.dimension,
-        d=made.d,
-        distance=None if found is None else found.relative,
-        exact=image.exact,
-        test_accuracy=tuning.facts.get("test_accuracy"),
-    )
+    if isinstance(method, Staged) and update is not None:
+        method = method.resolve(network, update)
+    made, image = method.reparameterize(network), method.image(network)
+    found = None if update is None else distances(method, network, update).relative
+    return Reach(method.name, made.k, image.dimension, made.d, found, image.exact)
 
 
 def plot_dimensions(reaches: Sequence[Reach], ax: Axes | None = None) -> Axes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from .. import ranks
 from ..ranks import Rank
@@ -15,7 +16,7 @@ from ..ranks import Rank
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-    from ...models.methods import Method, Phi
+    from ...models.methods import Method, Phi, Reparameterization
     from ...models.network import Network
     from ...models.tree import Params
 
@@ -122,30 +123,29 @@ def _undecided(network: Network, x: Any, reach: int, found: Rank) -> str:
 
 
 def _witness(
-    network: Network, made: Any, phi: Phi, x: Any, budget_bytes: int = 2**30
+    network: Network, made: Reparameterization, phi: Phi, x: np.ndarray, budget_bytes: int = 2**30
 ) -> tuple[Params | None, float | None]:
-    r"""A unit direction of θ whose effect on the outputs no direction of Φ has."""
-    outputs = jax.eval_shape(network.apply, network.params, x[:1]).shape[1]
+    """A unit direction of θ that moves the outputs on some of the inputs as no direction of Φ does.
+
+    With more outputs than parameters of Φ there is a vector w of changes of the outputs that is orthogonal to
+    all that Φ can do; the least-squares solution v of J v = w is the direction. It is taken on the first inputs,
+    as many as that takes. None where the matrices are too large to form.
+    """
+    outputs = int(np.prod(jax.eval_shape(network.apply, network.params, x[:1]).shape))
     x = x[: -(-(made.k + SLACK) // outputs)]
-    if outputs * len(x) * made.k * 8 > budget_bytes:
+    if 8 * len(x) * outputs * made.d > budget_bytes:
         return None, None
     theta = made.apply(network.params, phi)
-    _, pull = jax.vjp(lambda t: network.apply(t, x), theta)
-    push = jax.jit(lambda v: jax.jvp(lambda t: network.apply(t, x), (theta,), (v,))[1].ravel())
-
-    def column(v: Any) -> Any:
-        return push(jax.jvp(made.g, (phi,), (v,))[1])
-
-    basis = jax.vmap(jax.flatten_util.ravel_pytree(phi)[1])(np.eye(made.k))
-    reached, _ = np.linalg.qr(np.asarray(jax.lax.map(column, basis, batch_size=64)).T)
+    jacobian = ranks.functional_jacobian(network, x, theta)
+    reached, _ = np.linalg.qr(ranks.tangent_jacobian(network, x, made, phi))
 
     def outside(u: np.ndarray) -> np.ndarray:
         u = u - reached @ (reached.T @ u)
         return u - reached @ (reached.T @ u)  # twice is enough
 
-    wanted = outside(np.random.default_rng(0).normal(size=outputs * len(x)))
-    (direction,) = pull(np.reshape(wanted, (len(x), outputs)))
-    size = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(direction)))
-    witness = jax.tree.map(lambda leaf: np.asarray(leaf) / size, direction)
-    moved = np.asarray(push(witness))
+    wanted = outside(np.random.default_rng(0).normal(size=len(jacobian)))
+    direction = np.linalg.lstsq(jacobian, wanted)[0]
+    direction /= np.linalg.norm(direction)
+    moved = jacobian @ direction
+    witness = jax.tree.map(np.asarray, ravel_pytree(theta)[1](direction))
     return witness, float(np.linalg.norm(outside(moved)) / np.linalg.norm(moved))
