@@ -119,6 +119,14 @@ def test_a_gram_matrix_would_have_buried_the_gap():
     assert ranks.numerical_rank(matrix.T @ matrix).rank != 8
 
 
+def test_a_lower_bound_needs_no_gap_and_counts_nothing_that_may_be_rounding():
+    values = np.logspace(0, -16, 17)
+    found = ranks.rank_at_least(with_values(values, (40, 30)))
+    assert (found.rank, found.lower_bound) == (11, True)  # above 1e4 · 40 · 2e-16 = 9e-11
+    assert ranks.rank_at_least(with_values(np.ones(5), (40, 30))).rank == 5
+    assert ranks.rank_at_least(np.zeros((3, 4))).rank == 0
+
+
 def test_zero_empty_and_full_matrices():
     assert ranks.numerical_rank(np.zeros((4, 3))).rank == 0
     assert ranks.numerical_rank(np.eye(4)).rank == 4

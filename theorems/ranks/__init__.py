@@ -12,12 +12,13 @@ from .functional import (
 )
 from .jacobian import groups, jacobian_rank
 from .modular import modular_rank
-from .result import GAP, Rank, from_values, numerical_rank
+from .result import GAP, Rank, at_least, from_values, numerical_rank, rank_at_least
 
 __all__ = [
     "GAP",
     "Products",
     "Rank",
+    "at_least",
     "enough",
     "exact_functional_rank",
     "from_values",
@@ -29,6 +30,7 @@ __all__ = [
     "modular_rank",
     "numerical_rank",
     "products_rank",
+    "rank_at_least",
     "tangent_jacobian",
     "tangent_rank",
 ]

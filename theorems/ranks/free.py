@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .. import linalg
-from .result import GAP, Rank, from_values
+from .result import GAP, Rank, at_least, from_values
 
 PROBES = 10
 _BLOCK = 64
@@ -59,7 +59,7 @@ def products_rank(products: Products, *, at_most: int | None = None, seed: int =
     """
     (m, n), rng = products.shape, np.random.default_rng(seed)
     limit = min(m, n) if at_most is None else min(m, n, at_most)
-    basis, scale, left = np.zeros((m, 0)), 0.0, 0.0
+    basis, scale = np.zeros((m, 0)), 0.0
     while basis.shape[1] < limit:
         drawn = products.right(rng.normal(size=(n, min(_BLOCK, limit - basis.shape[1]))))
         scale = max(scale, float(np.linalg.norm(drawn, axis=0).max()))
@@ -76,7 +76,7 @@ def products_rank(products: Products, *, at_most: int | None = None, seed: int =
     if basis.shape[1] == min(m, n):
         return from_values(values, products.shape, how)
     if at_most is not None and basis.shape[1] == limit:
-        return _at_least(values, products.shape, how)
+        return at_least(values, products.shape, how)
     probes = _outside(basis, products.right(rng.normal(size=(n, PROBES))))
     left = 10 * math.sqrt(2 / math.pi) * float(np.linalg.norm(probes, axis=0).max())
     return _certified(values, left, products.shape, how)
@@ -89,14 +89,6 @@ def _certified(values: np.ndarray, left: float, shape: tuple[int, int], how: str
     clear = found.rank is not None and found.above >= GAP * below
     rank = found.rank if clear or values[0] == 0 else None
     return Rank(rank, found.above, below, shape, how, 10.0**-PROBES)
-
-
-def _at_least(values: np.ndarray, shape: tuple[int, int], how: str) -> Rank:
-    """How many singular values of Qᵀ A, which are below those of A, are clear of rounding."""
-    floor = max(shape) * linalg.EPS * GAP / 100 * values[0]
-    rank = int((values > floor).sum())
-    above = float(values[rank - 1] / values[0]) if rank else 0.0
-    return Rank(rank, above, max(shape) * linalg.EPS, shape, how, lower_bound=True)
 
 
 def _outside(basis: np.ndarray, vectors: np.ndarray) -> np.ndarray:

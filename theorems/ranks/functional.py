@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from .free import Products, products_rank
 from .jacobian import BUDGET
-from .result import Rank, numerical_rank
+from .result import Rank, numerical_rank, rank_at_least
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -127,18 +127,26 @@ def _through(network: Network, x: Float[Array, "p ..."], made: Reparameterizatio
     return _Jacobian(network, x, None, (lambda v: made.apply(network.params, unravel(v)), vector))
 
 
-def enough(network: Network, x: Float[Array, "p ..."], target: int, theta: Params | None = None) -> Rank:
+def enough(
+    network: Network,
+    x: Float[Array, "p ..."],
+    target: int,
+    theta: Params | None = None,
+    *,
+    budget_bytes: int = BUDGET,
+) -> Rank:
     r"""Look for `target` functional dimensions, with no more inputs than that takes.
 
-    The first inputs with about `target` outputs are used, with some to spare; if they do not show the
-    target, twice
-    as many, and so on until all are used.
+    Some inputs with about `target` outputs are used, with some to spare; if they do not show the target,
+    twice as many, and so on until all are used. What is counted is a lower bound of the functional dimension,
+    whatever the inputs that were left out.
 
     Args:
         network: float64.
-        x: the inputs S; those used are a subset, whose rank is a lower bound of that of all.
+        x: the inputs S.
         target: the rank to show.
         theta: where; θ₀ if None.
+        budget_bytes: of the dense matrix; a larger one is sketched.
 
     Returns:
         A `Rank` with `lower_bound`, at least `target` if that was found.
@@ -151,11 +159,13 @@ def enough(network: Network, x: Float[Array, "p ..."], target: int, theta: Param
     order = np.random.default_rng(0).permutation(len(x))  # inputs often come sorted by class
     count = min(len(x), -(-(target + SPARE) // outputs))
     while True:
-        found = functional_rank(network, x[order[:count]], theta)
+        jacobian = _Jacobian(network, x[order[:count]], network.params if theta is None else theta)
+        if 8 * jacobian.shape[0] * jacobian.shape[1] <= budget_bytes:
+            found = rank_at_least(jacobian.dense())
+        else:
+            found = products_rank(jacobian.products(), at_most=target)
         if count == len(x) or (found.rank is not None and found.rank >= target):
-            return Rank(
-                found.rank, found.above, found.below, found.shape, found.how, found.failure_probability, True
-            )
+            return found
         count = min(len(x), 2 * count)
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from .. import linalg
 
 GAP = 1e6
+CLEAR = 1e4
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,6 +79,34 @@ def numerical_rank(matrix: Float[np.ndarray, "m n"]) -> Rank:
         matrix = np.linalg.qr(matrix, mode="r")
     values = np.linalg.svd(matrix, compute_uv=False)
     return from_values(values, (m, n), "dense SVD")
+
+
+def rank_at_least(matrix: Float[np.ndarray, "m n"]) -> Rank:
+    r"""Count the singular values that stand clear of rounding: a lower bound of the rank, which needs no gap.
+
+    A singular value above $10^4 \max(m, n)\, \varepsilon\, \sigma_1$ is not zero: rounding moves it by
+    about a ten-thousandth of that (Weyl).
+
+    Args:
+        matrix: float64, shape (m, n).
+
+    Raises:
+        ValueError: another dtype, NaN or infinity.
+    """
+    linalg.require_judging_precision("matrix", matrix)
+    shape = matrix.shape
+    if min(shape) == 0:
+        return Rank(0, 0.0, 0.0, shape, "dense SVD", lower_bound=True)
+    values = np.linalg.svd(matrix, compute_uv=False)
+    return at_least(values, shape, "dense SVD")
+
+
+def at_least(values: Float[np.ndarray, " s"], shape: tuple[int, int], how: str) -> Rank:
+    """The lower bound that singular values in descending order show, by the rule of `rank_at_least`."""
+    relative = values / values[0] if len(values) and values[0] else np.zeros(1)
+    rank = int((relative > CLEAR * max(shape) * linalg.EPS).sum())
+    above, below = (float(relative[at]) if 0 <= at < len(relative) else 0.0 for at in (rank - 1, rank))
+    return Rank(rank, above, below, shape, how, lower_bound=True)
 
 
 def from_values(values: Float[np.ndarray, " s"], shape: tuple[int, int], how: str) -> Rank:

@@ -264,7 +264,6 @@ def strictness(tuning: FineTuning) -> Iterable[Strictness]:
         return
     bound = _functional_dimension(tuning)
     reach = min(k, map_counts(tuning).largest_rank)
-    bound = found.rank
     if bound <= reach:
         raise MissingIngredient(
             f"rank Dg = {reach} is not below the {bound} functional dimensions that were looked for; "

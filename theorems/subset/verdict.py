@@ -117,8 +117,7 @@ def _undecided(network: Network, x: Any, reach: int, found: Rank) -> str:
         )
     return (
         f"on these inputs the network has functional dimension {found.rank}, not above the {reach} that the "
-        f"method "
-        "reaches: give more, and more varied, inputs; if it stays so, the inclusion may be an equality"
+        "method reaches: give more, and more varied, inputs; if it stays so, the inclusion may be an equality"
     )
 
 
@@ -127,9 +126,9 @@ def _witness(
 ) -> tuple[Params | None, float | None]:
     """A unit direction of θ that moves the outputs on some of the inputs as no direction of Φ does.
 
-    With more outputs than parameters of Φ there is a vector w of changes of the outputs that is orthogonal to
-    all that Φ can do; the least-squares solution v of J v = w is the direction. It is taken on the first inputs,
-    as many as that takes. None where the matrices are too large to form.
+    With more outputs than parameters of Φ there is a vector w of changes of the outputs that is orthogonal
+    to all that Φ can do; the least-squares solution v of J v = w is the direction. It is taken on the first
+    inputs, as many as that takes. None where the matrices are too large to form.
     """
     outputs = int(np.prod(jax.eval_shape(network.apply, network.params, x[:1]).shape))
     x = x[: -(-(made.k + SLACK) // outputs)]
