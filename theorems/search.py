@@ -59,7 +59,7 @@ class Finding:
             f"{self.claim} is refuted: {e.lhs} {e.relation} {e.rhs} is false, by {abs(float(e.margin)):.3g}.",
             "minimal instance:",
             *textwrap.wrap(self.snippet(), 79, initial_indent="    ", subsequent_indent=" " * 8),
-            f"tried: {kinds} (shrinking included)",
+            *textwrap.wrap(f"tried: {kinds} (shrinking included)", 79, subsequent_indent="    "),
         ]
 
     def to_json(self) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def reach(method: Method, network: Network, update: Params | None = None) -> Rea
 
 
 def plot_dimensions(reaches: Sequence[Reach], ax: Axes | None = None) -> Axes:
-    """Draw the dimension of Im g against the number of parameters; on the diagonal none is redundant.
+    """Draw parameters and dimension of Im g, one row per method: what lies between them is gauge.
 
     Args:
         reaches: one per method, of one network.
@@ -75,19 +75,16 @@ def plot_dimensions(reaches: Sequence[Reach], ax: Axes | None = None) -> Axes:
         ValueError: nothing to draw.
     """
     ax = _axes(ax, reaches)
-    k, dimension = (np.array([getattr(one, name) for one in reaches], float) for name in ("k", "dimension"))
-    ends = np.array([k.min() / 1.5, max(k.max(), reaches[0].d) * 1.5])
-    ax.plot(ends, ends, color=_INK, linewidth=1, label="no redundant parameter")
-    ax.axhline(reaches[0].d, color=_INK, linewidth=1, linestyle=":", label="all of ℝᵈ")
-    gauge = k > dimension
-    for chosen, marker, label in ((~gauge, "o", "dim Im g = k"), (gauge, "^", "dim Im g < k: gauge")):
-        if chosen.any():
-            ax.scatter(k[chosen], dimension[chosen], marker=marker, s=34, color=_EXACT, zorder=3, label=label)
-    ax.set(xscale="log", yscale="log", xlim=ends, ylim=(dimension.min() / 1.5, reaches[0].d * 2.2))
-    _name(ax, [(one.method, one.k, one.dimension) for one in reaches])
-    lost = max(reaches, key=lambda one: one.k / one.dimension)
-    ax.set_xlabel("parameters k of the method (a count)")
-    ax.set_ylabel("dimension of Im g (a count)")
+    rows = sorted(reaches, key=lambda one: (one.k, one.dimension))
+    y = np.arange(len(rows))
+    k, dimension = (np.array([getattr(one, name) for one in rows], float) for name in ("k", "dimension"))
+    ax.hlines(y, dimension, k, color=_ESTIMATE, linewidth=2, zorder=1, label="redundant: gauge")
+    ax.scatter(k, y, marker="o", s=44, facecolors="white", edgecolors=_INK, zorder=2, label="parameters k")
+    ax.scatter(dimension, y, marker="d", s=26, color=_EXACT, zorder=3, label="dimension of Im g")
+    ax.axvline(rows[0].d, color=_INK, linewidth=1, linestyle=":", label="parameters d of the network")
+    ax.set(xscale="log", yticks=y, yticklabels=[one.method for one in rows], ylim=(-0.7, len(rows) - 0.3))
+    lost = max(rows, key=lambda one: one.k / one.dimension)
+    ax.set(xlabel="a count, on a logarithmic axis", ylabel="method (no unit)")
     ax.set_title(f"Parameters are not dimensions: {lost.method} has {lost.k} and reaches {lost.dimension}")
     ax.legend(loc="lower right")
     return ax

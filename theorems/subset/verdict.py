@@ -2,6 +2,7 @@ r"""Are the functions of a tuned network fewer?  A verdict with its certificate.
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -58,8 +59,8 @@ class SubsetVerdict:
     effect: float | None = None
 
     def __repr__(self) -> str:
-        """Show the relation and the reason."""
-        return f"SubsetVerdict({self.relation}: {self.reason})"
+        """Show the relation and the reason, at most 79 columns wide."""
+        return "\n".join(textwrap.wrap(f"{self.relation}: {self.reason}", 79, break_on_hyphens=False))
 
 
 def verdict(
