@@ -13,6 +13,7 @@ from .functional import (
 from .jacobian import groups, jacobian_rank
 from .modular import modular_rank
 from .result import GAP, Rank, at_least, from_values, numerical_rank, rank_at_least
+from .sketch import free_rank, sketched_rank
 
 __all__ = [
     "GAP",
@@ -21,6 +22,7 @@ __all__ = [
     "at_least",
     "enough",
     "exact_functional_rank",
+    "free_rank",
     "from_values",
     "functional_dimension",
     "functional_jacobian",
@@ -31,6 +33,7 @@ __all__ = [
     "numerical_rank",
     "products_rank",
     "rank_at_least",
+    "sketched_rank",
     "tangent_jacobian",
     "tangent_rank",
 ]

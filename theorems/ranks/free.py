@@ -13,6 +13,8 @@ from .. import linalg
 from .result import GAP, Rank, at_least, from_values
 
 PROBES = 10
+WORKSPACE = 2**32
+"""Bytes that a rank may take besides the matrix; beyond, what was found so far is a lower bound."""
 _BLOCK = 64
 
 
@@ -58,7 +60,8 @@ def products_rank(products: Products, *, at_most: int | None = None, seed: int =
     and lemma 4.1.
     """
     (m, n), rng = products.shape, np.random.default_rng(seed)
-    limit = min(m, n) if at_most is None else min(m, n, at_most)
+    full = min(m, n) if at_most is None else min(m, n, at_most)
+    limit = min(full, max(_BLOCK, WORKSPACE // (8 * (m + n))))
     basis, scale = np.zeros((m, 0)), 0.0
     while basis.shape[1] < limit:
         drawn = products.right(rng.normal(size=(n, min(_BLOCK, limit - basis.shape[1]))))
@@ -75,7 +78,7 @@ def products_rank(products: Products, *, at_most: int | None = None, seed: int =
     how = f"range finder, {basis.shape[1]} of {min(m, n)} directions"
     if basis.shape[1] == min(m, n):
         return from_values(values, products.shape, how)
-    if at_most is not None and basis.shape[1] == limit:
+    if basis.shape[1] == limit and (at_most is not None or limit < full):
         return at_least(values, products.shape, how)
     probes = _outside(basis, products.right(rng.normal(size=(n, PROBES))))
     left = 10 * math.sqrt(2 / math.pi) * float(np.linalg.norm(probes, axis=0).max())

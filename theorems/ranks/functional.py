@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from .free import Products, products_rank
+from .free import Products
 from .jacobian import BUDGET
 from .result import Rank, numerical_rank, rank_at_least
+from .sketch import free_rank
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -50,7 +51,7 @@ def functional_rank(
     jacobian = _Jacobian(network, x, network.params if theta is None else theta)
     if jacobian.shape[0] * jacobian.shape[1] * 8 <= budget_bytes:
         return numerical_rank(jacobian.dense())
-    return products_rank(jacobian.products(), seed=seed)
+    return free_rank(jacobian.products(), seed=seed)
 
 
 def functional_dimension(
@@ -104,7 +105,7 @@ def tangent_rank(
     jacobian = _through(network, x, made, phi)
     if jacobian.shape[0] * jacobian.shape[1] * 8 <= budget_bytes:
         return numerical_rank(jacobian.dense())
-    return products_rank(jacobian.products())
+    return free_rank(jacobian.products())
 
 
 def functional_jacobian(
@@ -163,7 +164,7 @@ def enough(
         if 8 * jacobian.shape[0] * jacobian.shape[1] <= budget_bytes:
             found = rank_at_least(jacobian.dense())
         else:
-            found = products_rank(jacobian.products(), at_most=target)
+            found = free_rank(jacobian.products(), at_most=target)
         if count == len(x) or (found.rank is not None and found.rank >= target):
             return found
         count = min(len(x), 2 * count)

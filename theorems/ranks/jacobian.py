@@ -13,8 +13,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ...models import tree
-from .free import Products, products_rank
+from .free import Products
 from .result import Rank, numerical_rank
+from .sketch import free_rank
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -31,10 +32,8 @@ def jacobian_rank(made: Reparameterization, phi: Phi, *, budget_bytes: int = BUD
     r"""The rank of $Dg(\Phi)$ as a sum over independent blocks.
 
     Leaves of Φ and of θ that g couples form groups (a layer and its factors, or several layers that share
-    one), and
-    Dg is the direct sum of their blocks.  A block within the budget is formed and decomposed, a larger one
-    goes to
-    `products_rank`.
+    one), and Dg is the direct sum of their blocks.  A block within the budget is formed and decomposed, a
+    larger one goes to `free_rank`.
 
     Args:
         made: the map g on a network, float64.
@@ -42,7 +41,7 @@ def jacobian_rank(made: Reparameterization, phi: Phi, *, budget_bytes: int = BUD
         budget_bytes: of a dense block.
 
     Returns:
-        The sum of the ranks, with the smallest gap; undecided if one block is.
+        The sum of the ranks, with the smallest gap; undecided if one block is, a lower bound if one is.
 
     Raises:
         ValueError: Φ is not float64 or has another structure.
@@ -56,18 +55,20 @@ def jacobian_rank(made: Reparameterization, phi: Phi, *, budget_bytes: int = BUD
     ]
     ways = sorted({one.how.split(",")[0] for one in found})
     how = f"{len(found)} block{'s' if len(found) != 1 else ''}: {' and '.join(ways)}"
+    if not found:  # Φ moves nothing at all: every block has no rows
+        return Rank(0, 0.0, 0.0, (made.d, made.k), how)
     worst = min(found, key=lambda one: (one.rank is not None, one.gap))
     rank = None if any(one.rank is None for one in found) else sum(one.rank for one in found)
     chance = sum(one.failure_probability for one in found)
-    return Rank(rank, worst.above, worst.below, (made.d, made.k), how, chance)
+    partial = any(one.lower_bound for one in found)
+    return Rank(rank, worst.above, worst.below, (made.d, made.k), how, chance, partial)
 
 
 def groups(made: Reparameterization) -> list[Group]:
     """The leaves of Φ, and the leaves of θ that they move, split into groups that g does not couple.
 
-    Which leaf moves which is found at a random Φ along random directions: g is analytic, so that a leaf
-    that moves
-    another one anywhere does so there with probability one.
+    Which leaf moves which is found at a random Φ along random directions: g is analytic near almost every Φ,
+    so that a leaf that moves another one anywhere does so there with probability one.
     """
     rng = np.random.default_rng(0)
     flat = tree.paths(made.template)
@@ -83,7 +84,8 @@ def groups(made: Reparameterization) -> list[Group]:
         for part in [part for part in parts if part[1] & moved]:
             parts.remove(part)
             joined = (joined[0] | part[0], joined[1] | part[1])
-        parts.append(joined)
+        if joined[1]:  # a leaf of Φ that moves nothing, such as the scale of a kernel of zeros, has no block
+            parts.append(joined)
     return [
         tuple(
             tuple(p for p in order if p in part)
@@ -141,6 +143,6 @@ def _free(made: Reparameterization, phi: Phi, group: Group) -> Rank:
     changes, vector = _restricted(made, jax.tree.map(jnp.asarray, phi), group)
     push = jax.jit(jax.vmap(lambda v: jax.jvp(changes, (vector,), (v,))[1], in_axes=1, out_axes=1))
     pull = jax.jit(jax.vmap(lambda u: jax.vjp(changes, vector)[1](u)[0], in_axes=1, out_axes=1))
-    return products_rank(
+    return free_rank(
         Products(_size(made, group), lambda v: np.asarray(push(v)), lambda u: np.asarray(pull(u)))
     )
