@@ -15,7 +15,8 @@ from scipy.special import logsumexp
 
 from . import tree
 from .cache import Cache, Json, digest, environment
-from .fit import Progress, check_rates, check_seeds, fit
+from .fit import Fit, Progress, fit
+from .inputs import check_rates, check_seeds
 from .methods.base import Method, Reparameterization
 from .methods.frozen import Frozen
 from .methods.full import Full
@@ -165,7 +166,7 @@ def finetune(
     Raises:
         ValueError: as `fit` and `polish`, and when JAX is limited to 32 bits.
     """
-    job = _Job(
+    job = Job(
         network=network.astype("float64"),
         task=task,
         method=method,
@@ -175,19 +176,15 @@ def finetune(
         dtype=tree.check_dtype(dtype).name,
         polish_to=polish_to,
     )
-    if cache is None:
-        return job.results(*job.run(progress))
-    key = job.key()
-    found = cache.get(key)
-    if found is None:
-        found = job.run(progress)
-        cache.put(key, *found)
-    return job.results(*found)
+    return job.finetunings(cache, progress)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Job:
-    """What `finetune` was asked for: the key of its result, the way to compute it, and what becomes of it."""
+class Job:
+    """What `finetune` was asked for: the key of its result, the way to compute it, and what becomes of it.
+
+    The sweeps make one for each of their points, so that their results are what `finetune` would return.
+    """
 
     network: Network
     task: Task
@@ -199,20 +196,34 @@ class _Job:
     polish_to: float | None
 
     def key(self) -> Json:
+        """Everything that determines the result."""
         return {
             "kind": "finetuning",
             "architecture": repr(self.network.architecture),
             "theta0": digest(self.network.params),
             "code": _code(self.network, self.method, self.task.new.train.x.shape[1:]),
-            "method": _settings(self.method),
+            "method": settings_of(self.method),
             "task": {part: digest(dataclasses.asdict(getattr(self.task.new, part))) for part in PARTS},
             "settings": dataclasses.asdict(self.settings),
             **{name: getattr(self, name) for name in ("seeds", "learning_rates", "dtype", "polish_to")},
             "environment": environment(),
         }
 
+    def finetunings(
+        self, cache: Cache | None, progress: Callable[[Progress], None] | None
+    ) -> list[FineTuning]:
+        """The results, from the cache where it has them."""
+        if cache is None:
+            return self.results(*self.run(progress))
+        key = self.key()
+        found = cache.get(key)
+        if found is None:
+            found = self.run(progress)
+            cache.put(key, *found)
+        return self.results(*found)
+
     def run(self, progress: Callable[[Progress], None] | None) -> tuple[dict[str, np.ndarray], Json]:
-        """Φ by the path of its leaves, each (S, ...), and the facts of each seed."""
+        """Train, and summarize what came out."""
         trained = fit(
             self.network.astype(self.dtype),
             self.task.new,
@@ -222,6 +233,10 @@ class _Job:
             **dataclasses.asdict(self.settings),
             progress=progress,
         )
+        return self.summary(trained)
+
+    def summary(self, trained: Fit) -> tuple[dict[str, np.ndarray], Json]:
+        """Φ by the path of its leaves, each (S, ...), and the facts of each seed: what the cache holds."""
         runs = []
         for method, seed in zip(trained.methods, self.seeds, strict=True):
             facts = trained.facts(seed)
@@ -234,6 +249,7 @@ class _Job:
         return _named(stacked) | first, {"runs": [{**facts, **base} for _, facts in runs]}
 
     def results(self, stacked: dict[str, np.ndarray], facts: Json) -> list[FineTuning]:
+        """A FineTuning for each seed, from a summary."""
         made = []
         for row, (seed, method) in enumerate(zip(self.seeds, self._methods(stacked), strict=True)):
             template = method.trainable(method.enlarge(self.network)).template
@@ -331,11 +347,11 @@ def _trains_all(tuning: FineTuning) -> bool:
     return isinstance(tuning.method, Full) and set(touched) == set(tree.paths(tuning.network.params))
 
 
-def _settings(value: Any) -> Json:
+def settings_of(value: Any) -> Json:
     """Settings of a method as JSON: the classes of what is nested in it count, arrays by their digest."""
     if dataclasses.is_dataclass(value):
-        fields = {f.name: _settings(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {f.name: settings_of(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return [type(value).__qualname__, fields]
     if isinstance(value, Frozen):
         return value.digest
-    return [_settings(one) for one in value] if isinstance(value, tuple) else value
+    return [settings_of(one) for one in value] if isinstance(value, tuple) else value

@@ -6,7 +6,6 @@ Adam with a cosine schedule. Steps run in chunks (`lax.scan`); between chunks th
 are, so that progress can be shown and Ctrl-C works.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +13,13 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Float, Int, PyTree
 
+from .inputs import arrays, check_data, check_rates, check_seeds
 from .methods.base import Method
 from .methods.staged import Staged
 from .network import Network
-from .tasks import Split, Splits
+from .tasks import Splits
 from .training import Program, Runs, Settings, evaluate, start, train
 
 CURVES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "gradient_norm")
@@ -192,16 +192,31 @@ def _fit(
     settings: Settings,
     progress: Callable[[Progress], None] | None,
 ) -> Fit:
-    started, label = time.perf_counter(), f"{network.name} {method.name}"
-    network = method.enlarge(network)
-    _check_data(network, splits, settings)
-    program = Program.of(network, method, settings)
-    data = {
-        "theta0": network.params,
-        "train": arrays(splits.train, network.dtype),
-        "validation": arrays(splits.validation, network.dtype),
-        "rates": jnp.asarray(np.asarray(rates, network.dtype)),
-    }
+    label = f"{network.name} {method.name}"
+    return fit_masked(network, splits, method, (None,), seeds, rates, settings, progress, label)[0]
+
+
+def fit_masked(
+    network: Network,
+    splits: Splits,
+    method: Method,
+    masks: Sequence[PyTree[Float[np.ndarray, "..."]] | None],
+    seeds: tuple[int, ...],
+    rates: tuple[float, ...],
+    settings: Settings,
+    progress: Callable[[Progress], None] | None,
+    label: str,
+) -> list[Fit]:
+    """One fit for each mask, all of them in one program: what `fit` is made of, and the sweeps as well.
+
+    A mask is a tree like Φ: ones where an entry is trained, zeros where it starts at zero and stays there.
+    The fits of a seed share its draw of Φ and its mini-batches; each chooses its own learning rate. A mask
+    that is None trains all of Φ, and must then be the only one.
+    """
+    started, S = time.perf_counter(), len(seeds)
+    network, rows = method.enlarge(network), seeds * len(masks)
+    check_data(network, splits, settings)
+    program, data = Program.of(network, method, settings), _data(network, splits, rates, masks, S)
 
     def report(step: int, values: dict[str, np.ndarray], running: int) -> None:
         if progress is not None:
@@ -209,22 +224,45 @@ def _fit(
             train_loss = float(values["train_loss"].flat[loss.argmin()])
             progress(Progress(label, step, settings.steps, train_loss, float(loss.min()), running))
 
-    runs = start(method.trainable(network).init, seeds, len(rates), method.schedule())
-    runs, curves = _train(program, data, runs, _batches(settings, seeds, len(splits.train)), report)
+    runs = start(method.trainable(network).init, rows, len(rates), method.schedule(), data.get("mask"))
+    runs, curves = _train(program, data, runs, _batches(settings, rows, len(splits.train)), report)
     last, patience = np.full(runs.best.shape, len(curves["step"]) - 1), settings.patience
     returned = last if patience is None else np.array(runs.best)
-    return Fit(
-        label=label,
-        methods=(method,) * len(seeds),
-        seeds=seeds,
-        learning_rates=rates,
-        settings=settings,
-        phi=jax.device_get(runs.phi if patience is None else runs.best_phi),
-        returned=returned,
-        chosen=_choice(label, rates, curves["validation_loss"], returned),
-        seconds=time.perf_counter() - started,
-        **curves,
-    )
+    phi, step = jax.device_get(runs.phi if patience is None else runs.best_phi), curves.pop("step")
+    seconds = time.perf_counter() - started
+
+    def one(of: slice) -> Fit:
+        own = {name: curve[of] for name, curve in curves.items()}
+        return Fit(
+            label=label,
+            methods=(method,) * S,
+            seeds=seeds,
+            learning_rates=rates,
+            settings=settings,
+            phi=jax.tree.map(lambda leaf: leaf[of], phi),
+            step=step,
+            returned=returned[of],
+            chosen=_choice(label, rates, own["validation_loss"], returned[of]),
+            seconds=seconds,
+            **own,
+        )
+
+    return [one(slice(i, i + S)) for i in range(0, len(rows), S)]
+
+
+def _data(
+    network: Network, splits: Splits, rates: tuple[float, ...], masks: Sequence, seeds: int
+) -> dict[str, PyTree]:
+    """What the compiled functions take besides the runs; each mask comes once for each seed."""
+    data = {
+        "theta0": network.params,
+        "train": arrays(splits.train, network.dtype),
+        "validation": arrays(splits.validation, network.dtype),
+        "rates": jnp.asarray(np.asarray(rates, network.dtype)),
+    }
+    if masks[0] is not None:
+        data["mask"] = jax.tree.map(lambda *leaves: np.repeat(np.stack(leaves), seeds, axis=0), *masks)
+    return data
 
 
 def _fit_staged(
@@ -322,57 +360,3 @@ def _batches(
             rows = np.concatenate([rows, epoch.astype(np.int32)], axis=1)
         yield None if size is None else rows[:, :count]
         rows = rows[:, count:]
-
-
-def arrays(split: Split, dtype: np.dtype) -> tuple[Float[Array, "p ..."], Int[Array, " p"]]:
-    """A split as JAX arrays, inputs in the dtype of the network."""
-    return jnp.asarray(split.x.astype(dtype)), jnp.asarray(split.y)
-
-
-def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
-    """Different whole numbers that make JAX keys.
-
-    Raises:
-        ValueError: none, a repeated one, or one out of range.
-    """
-    seeds = tuple(seeds)
-    whole = all(isinstance(seed, int | np.integer) and 0 <= seed < 2**32 for seed in seeds)
-    if not seeds or not whole or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds: got {seeds}, needs different whole numbers below 2³², such as (0, 1)")
-    return tuple(int(seed) for seed in seeds)
-
-
-def check_rates(rates: Sequence[float]) -> tuple[float, ...]:
-    """Positive learning rates.
-
-    Raises:
-        ValueError: none, or one that is not a positive number.
-    """
-    rates = tuple(float(rate) for rate in rates)
-    if not rates or not all(0 < rate < math.inf for rate in rates):
-        raise ValueError(
-            f"learning_rates: got {rates}, needs one or more positive numbers, such as (1e-3, 1e-2)"
-        )
-    return rates
-
-
-def _check_data(network: Network, splits: Splits, settings: Settings) -> None:
-    if settings.batch_size is not None and settings.batch_size > len(splits.train):
-        raise ValueError(
-            f"batch_size: got {settings.batch_size}, needs at most the {len(splits.train)} training "
-            "examples; use None to take all of them at each step"
-        )
-    x = jax.ShapeDtypeStruct(splits.train.x.shape, network.dtype)
-    try:
-        outputs = jax.eval_shape(network.apply, network.params, x)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"network: {network.name!r} cannot be applied to inputs of shape {x.shape} ({error}); "
-            "give a task with the inputs that it was built for (tokens=True for a transformer)"
-        ) from error
-    top = max(int(split.y.max()) for split in (splits.train, splits.validation)) + 1
-    if len(outputs.shape) != 2 or outputs.shape[1] < top:
-        raise ValueError(
-            f"network: {network.name!r} gives outputs of shape {outputs.shape}, needs at least "
-            f"(p, {top}) for the labels of this task"
-        )

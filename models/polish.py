@@ -17,7 +17,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
-from .fit import arrays
+from .inputs import arrays
 from .methods.base import Method
 from .network import Network
 from .tasks import Split

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from .cache import Cache
 from .finetuning import FineTuning, finetune
-from .fit import Progress, check_seeds
+from .fit import Progress
+from .inputs import check_seeds
 from .methods import SUPPORT, Full, Method
 from .methods import method as find_method
 from .mlp import MLPConfig, mlp

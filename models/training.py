@@ -79,6 +79,9 @@ class Program:
 
     θ₀ and the data are arguments of the compiled functions, not constants in them: XLA would spend seconds
     on folding those.
+
+    The data may hold a `mask`, a tree like Φ with a leading axis S: zeros where an entry of Φ stays as it
+    starts, ones elsewhere. So runs of one program can differ in what they train.
     """
 
     apply: Callable
@@ -121,15 +124,21 @@ class Program:
 
 
 def start(
-    init: Callable[[PRNGKeyArray], Phi], seeds: tuple[int, ...], rates: int, schedule: Schedule | None = None
+    init: Callable[[PRNGKeyArray], Phi],
+    seeds: tuple[int, ...],
+    rates: int,
+    schedule: Schedule | None = None,
+    mask: Phi | None = None,
 ) -> Runs:
-    """The runs before their first step; the rates of a seed share their Φ."""
+    """The runs before their first step; the rates of a seed share their Φ, zero where a mask is zero."""
     shape = (len(seeds), rates)
 
-    def repeat(*leaves: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(np.stack(leaves)[:, None], (*shape, *leaves[0].shape))
+    def repeat(leaf: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(leaf[:, None], (*shape, *leaf.shape[1:]))
 
-    phi = jax.tree.map(repeat, *[jax.device_get(init(jax.random.key(seed))) for seed in seeds])
+    drawn = {seed: jax.device_get(init(jax.random.key(seed))) for seed in dict.fromkeys(seeds)}
+    phi = jax.tree.map(lambda *leaves: np.stack(leaves), *[drawn[seed] for seed in seeds])
+    phi = jax.tree.map(repeat, _masked(phi, mask))
     moments = jax.eval_shape(jax.vmap(jax.vmap(_ADAM.init)), phi)
     return Runs(
         phi=phi,
@@ -149,7 +158,8 @@ def evaluate(program: Program, data: dict, runs: Runs, index: int) -> tuple[Runs
     gradient with respect to Φ follows from that with respect to θ by the chain rule, `Dg(Φ)ᵀ ∇_θ + λ Φ`.
     """
     values, gradient = _measure(program.apply, _thetas(program, data["theta0"], runs.phi), data)
-    runs, norm = _keep(program, data["theta0"], runs, (gradient, values["validation_loss"]), np.int32(index))
+    measured = gradient, values["validation_loss"]
+    runs, norm = _keep(program, data["theta0"], runs, measured, data.get("mask"), np.int32(index))
     return runs, {**values, "gradient_norm": norm}
 
 
@@ -176,14 +186,20 @@ def _measure(apply: Callable, thetas: Params, data: dict) -> tuple[dict[str, Arr
 
 @partial(jax.jit, static_argnums=0)
 def _keep(
-    program: Program, theta0: Params, runs: Runs, measured: tuple[Params, Array], index: Int[Array, ""]
+    program: Program,
+    theta0: Params,
+    runs: Runs,
+    measured: tuple[Params, Array],
+    mask: Phi | None,
+    index: Int[Array, ""],
 ) -> tuple[Runs, Float[Array, "S R"]]:
     decay, patience = program.settings.weight_decay, program.settings.patience
 
-    def one(run: Runs, gradient: Params, loss: Array) -> tuple[Runs, Array]:
+    def one(run: Runs, gradient: Params, loss: Array, mask: Phi | None) -> tuple[Runs, Array]:
         _, pull = jax.vjp(lambda phi: program.theta(phi, theta0), run.phi)
         added = jax.grad(lambda phi: program.penalty(phi, loss.dtype))(run.phi)
         gradient = jax.tree.map(lambda a, b, value: a + b + decay * value, *pull(gradient), added, run.phi)
+        gradient = _masked(gradient, mask)
         better = run.running & (loss < run.best_loss)
         best = jnp.where(better, index, run.best)
         return run._replace(
@@ -193,7 +209,8 @@ def _keep(
             running=run.running if patience is None else run.running & (index - best < patience),
         ), optax.tree.norm(gradient)
 
-    return jax.vmap(jax.vmap(one))(runs, *measured)
+    over_rates = jax.vmap(one, in_axes=(0, 0, 0, None))
+    return jax.vmap(over_rates)(runs, *measured, mask)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -202,16 +219,16 @@ def train(
 ) -> Runs:
     """The steps after evaluation number `index`, of all runs: Adam, its rate a half cosine to zero.
 
-    The rates of a seed share its mini-batches.
+    The rates of a seed share its mini-batches and its mask.
     """
     settings, schedule = program.settings, program.method.schedule()
     numbers = index * settings.eval_every + jnp.arange(settings.eval_every, dtype=jnp.int32)
 
-    def one(run: Runs, rate: Array, rows: Int[Array, "chunk batch"] | None) -> Runs:
+    def one(run: Runs, rate: Array, rows: Int[Array, "chunk batch"] | None, mask: Phi | None) -> Runs:
         def step(carry: tuple[Phi, optax.OptState, PyTree], now: tuple) -> tuple[tuple, None]:
             (phi, moments, memory), (number, batch) = carry, now
             examples = data["train"] if batch is None else tuple(leaf[batch] for leaf in data["train"])
-            gradient = jax.grad(program.objective)(phi, data["theta0"], examples)
+            gradient = _masked(jax.grad(program.objective)(phi, data["theta0"], examples), mask)
             with jax.numpy_dtype_promotion("standard"):  # optax mixes integers and floats
                 direction, moments = _ADAM.update(gradient, moments)
             scale = rate * (1 + jnp.cos(number.astype(rate.dtype) * (math.pi / settings.steps))) / 2
@@ -225,8 +242,13 @@ def train(
         (phi, moments, memory), _ = jax.lax.scan(step, carry, (numbers, rows))
         return run._replace(phi=phi, moments=moments, memory=memory)
 
-    over_rates = jax.vmap(one, in_axes=(0, 0, None))
-    return jax.vmap(over_rates, in_axes=(0, None, 0))(runs, data["rates"], rows)
+    over_rates = jax.vmap(one, in_axes=(0, 0, None, None))
+    over_seeds = jax.vmap(over_rates, in_axes=(0, None, 0, 0))
+    return over_seeds(runs, data["rates"], rows, data.get("mask"))
+
+
+def _masked(gradient: Phi, mask: Phi | None) -> Phi:
+    return gradient if mask is None else jax.tree.map(jnp.multiply, gradient, mask)
 
 
 def hashable(function: Callable | None) -> Callable | None:
