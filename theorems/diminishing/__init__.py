@@ -1,0 +1,1 @@
+"""Theorem 3, diminishing: what a larger rank of the update still buys."""
