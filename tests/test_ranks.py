@@ -107,6 +107,19 @@ def test_a_gap_gives_the_rank(rank, more, low, seed):
     assert found.gap >= ranks.GAP
 
 
+@given(st.integers(1, 12), st.integers(1, 12), st.sampled_from([0.0, 0.05, 0.2, 1.0]), st.integers(0, 99))
+def test_independent_parts_have_the_singular_values_of_the_whole(m, n, share, seed):
+    rng = np.random.default_rng(seed)
+    matrix = rng.normal(size=(m, n)) * (rng.random((m, n)) < share)
+    expected = np.linalg.svd(matrix, compute_uv=False)
+    np.testing.assert_allclose(ranks.singular_values(matrix), expected, atol=1e-13)
+
+
+def test_parts_that_a_tiny_entry_connects_stay_together():
+    matrix = np.array([[1.0, 1e-9], [0.0, 1e-9]])
+    assert ranks.singular_values(matrix)[1] == pytest.approx(np.linalg.svd(matrix)[1][1], rel=1e-6)
+
+
 def test_without_a_gap_nothing_is_decided():
     assert ranks.numerical_rank(with_values(np.logspace(0, -16, 17), (40, 30))).rank is None
     # A cliff that ends above rounding is none: the directions below it may be real.

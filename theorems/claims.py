@@ -16,15 +16,32 @@ as they were met on this very instance, and an outcome.  Five outcomes exist and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
 from hypothesis.strategies import SearchStrategy
 
-from . import linalg
+from .comparison import RELATIONS, Comparison, MissingIngredient, Outcome, Verdict, at_most, relation
+
+__all__ = [
+    "RELATIONS",
+    "Assumption",
+    "AssumptionCheck",
+    "Claim",
+    "Comparison",
+    "Control",
+    "Evidence",
+    "Judgement",
+    "MissingIngredient",
+    "Outcome",
+    "Source",
+    "Strategies",
+    "Verdict",
+    "at_most",
+    "relation",
+]
 
 
 class Judgement(StrEnum):
@@ -48,16 +65,6 @@ class Judgement(StrEnum):
         return self in (Judgement.TRUE, Judgement.CONDITIONAL)
 
 
-class Outcome(StrEnum):
-    """What one instance says of a claim."""
-
-    HOLDS = "HOLDS"
-    FAILS = "FAILS"
-    ASSUMPTION_VIOLATED = "ASSUMPTION_VIOLATED"
-    INCONCLUSIVE = "INCONCLUSIVE"
-    NOT_JUDGED = "NOT_JUDGED"
-
-
 class Source(StrEnum):
     """Where an instance comes from."""
 
@@ -67,117 +74,6 @@ class Source(StrEnum):
 
 
 Strategies = SearchStrategy | tuple[SearchStrategy, ...]
-RELATIONS = ("<=", ">=", "<", ">", "==")
-
-
-class MissingIngredient(ValueError):  # noqa: N818  (it is no failure of the library: it becomes NOT_JUDGED)
-    """Raised by a comparison that cannot be made on an instance; its text names what is missing."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two sides and the relation that the claim says they have.
-
-    Attributes:
-        lhs: the measured side; a number, or an array when the claim speaks of many inputs at once.
-        relation: one of <=, >=, <, >, ==.
-        rhs: the side of the formula.
-        scale: the largest magnitude that entered the difference (not the difference itself: where terms
-            cancel, rounding is relative to what cancelled).  None takes max(|lhs|, |rhs|).
-        operations: rounded operations on the longest path to either side; with `scale` and machine epsilon
-            it makes the tolerance.
-        extra: a further absolute error that is not rounding, such as that of a quadrature.
-    """
-
-    lhs: Any
-    relation: str
-    rhs: Any
-    scale: Any = None
-    operations: int = 8
-    extra: Any = 0.0
-
-    def __post_init__(self) -> None:
-        if self.relation not in RELATIONS:
-            raise ValueError(f"relation={self.relation!r} is unknown: use one of {', '.join(RELATIONS)}")
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether both sides are exact numbers, so that no tolerance is due."""
-        kinds = [np.asarray(side).dtype.kind for side in (self.lhs, self.rhs)]
-        return "O" in kinds and set(kinds) <= {"O", "i"}  # exact numbers, and integers beside them
-
-    def worst(self) -> Verdict:
-        """Judge every element and return the one that speaks loudest against the claim."""
-        verdicts = self._exact() if self.is_exact else self._floating()
-        order = (Outcome.FAILS, Outcome.NOT_JUDGED, Outcome.INCONCLUSIVE, Outcome.HOLDS)
-        worst = min(verdicts, key=lambda v: (order.index(v.outcome), _loudness(v)))
-        failing = sum(v.outcome is Outcome.FAILS for v in verdicts)
-        return Verdict(
-            worst.lhs, worst.rhs, worst.margin, worst.tolerance, worst.outcome, len(verdicts), failing
-        )
-
-    def _margin(self, lhs: Any, rhs: Any) -> Any:
-        if self.relation == "==":
-            return -abs(lhs - rhs)
-        return rhs - lhs if self.relation in ("<=", "<") else lhs - rhs
-
-    def _exact(self) -> list[Verdict]:
-        lhs, rhs = np.broadcast_arrays(np.atleast_1d(self.lhs), np.atleast_1d(self.rhs))
-        verdicts = []
-        for left, right in zip(lhs.ravel(), rhs.ravel(), strict=True):
-            margin = self._margin(left, right)
-            sign = linalg.sign(margin)
-            holds = sign > 0 if self.relation in ("<", ">") else sign >= 0
-            outcome = Outcome.HOLDS if holds else Outcome.FAILS
-            verdicts.append(Verdict(left, right, margin, 0.0, outcome))
-        return verdicts
-
-    def _floating(self) -> list[Verdict]:
-        lhs, rhs = (np.atleast_1d(np.asarray(side, dtype=np.float64)) for side in (self.lhs, self.rhs))
-        scale = np.maximum(abs(lhs), abs(rhs)) if self.scale is None else np.asarray(self.scale, np.float64)
-        tolerance = linalg.gamma(self.operations) * scale + np.asarray(self.extra, np.float64)
-        lhs, rhs, scale, tolerance = np.broadcast_arrays(lhs, rhs, scale, tolerance)
-        verdicts = []
-        for left, right, size, slack in zip(
-            *(a.ravel().tolist() for a in (lhs, rhs, scale, tolerance)), strict=True
-        ):
-            margin = self._margin(left, right)
-            verdicts.append(Verdict(left, right, margin, slack, self._outcome(margin, slack, size)))
-        return verdicts
-
-    def _outcome(self, margin: float, tolerance: float, scale: float) -> Outcome:
-        if np.isnan(margin) or not np.isfinite(tolerance):
-            return Outcome.NOT_JUDGED
-        if self.relation == "==":
-            if margin < -tolerance:
-                return Outcome.FAILS
-            blind = tolerance > 0 and tolerance >= scale  # a tolerance as large as the numbers sees nothing
-            return Outcome.INCONCLUSIVE if blind else Outcome.HOLDS
-        if np.isinf(margin):  # an infinite bound is true, and says nothing
-            return Outcome.INCONCLUSIVE if margin > 0 else Outcome.FAILS
-        if margin < -tolerance:
-            return Outcome.FAILS
-        strict = self.relation in ("<", ">")
-        clear = margin > tolerance or (tolerance == 0 and margin == 0 and not strict)
-        return Outcome.HOLDS if clear else Outcome.INCONCLUSIVE
-
-
-def _loudness(verdict: Verdict) -> Any:
-    excess = verdict.margin - verdict.tolerance
-    return -np.inf if verdict.outcome is Outcome.NOT_JUDGED else excess
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The sides of a comparison at its worst element, and how many elements there were and failed."""
-
-    lhs: Any
-    rhs: Any
-    margin: Any
-    tolerance: float
-    outcome: Outcome
-    count: int = 1
-    failing: int = 0
 
 
 @dataclass(frozen=True)
@@ -236,6 +132,7 @@ class Claim:
         strategy: where the search looks; several strategies are searched in order, small exact ones first.
         control: the negative control of a claim that holds.
         observe: FineTuning -> instances, for networks that were really trained.
+        along: of a claim on many fine-tunings at once the axis, such as "rank": it observes sweeps along it.
         on_extensions: whether it speaks of methods without a map g as well.
         must_fail_on: subjects on which training itself must produce a counterexample.
         examples: instances per search where they are dear; None leaves it to the caller.
@@ -257,6 +154,7 @@ class Claim:
     strategy: Callable[[], Strategies] | None = None
     control: Control | None = None
     observe: Callable[[Any], Iterable[Any]] | None = None
+    along: str | None = None
     on_extensions: bool = False
     must_fail_on: Callable[[dict[str, Any]], bool] = field(default=lambda _subject: False)
     detail: Callable[[Any], tuple[dict[str, Any], ...]] | None = None
@@ -269,6 +167,12 @@ class Claim:
             )
         if self.judgement.stands and self.control is None:
             raise ValueError(f"{self.id} is judged {self.judgement} and needs a negative `control`")
+        instrument = (self.compare, self.observe, self.exact, self.control)
+        if self.judgement is Judgement.EMPIRICAL and (None in instrument or self.strategy is not None):
+            raise ValueError(
+                f"{self.id} is EMPIRICAL and needs `compare`, `observe`, `exact` (planted cases that it must "
+                "see), a `control` (a planted case that it must not see) and no `strategy`"
+            )
 
     def judge(
         self, instance: Any, source: Source = Source.OBSERVED, subject: dict[str, Any] | None = None
@@ -279,8 +183,8 @@ class Claim:
             raise ValueError(f"{self.id} is a {self.judgement} row and has nothing to compare")
         try:
             checks = tuple(AssumptionCheck(a.name, *a.check(instance)) for a in self.assumes)
-            verdict = self.compare(instance)
-            relation, verdict = verdict.relation, verdict.worst()
+            comparison = self.compare(instance)
+            verdict = comparison.worst()
         except MissingIngredient as missing:
             seconds = time.perf_counter() - start
             return Evidence(self.id, self.theorem, source, subject, seconds=seconds, note=str(missing))
@@ -291,7 +195,7 @@ class Claim:
             source=source,
             subject=subject,
             lhs=verdict.lhs,
-            relation=relation,
+            relation=comparison.relation,
             rhs=verdict.rhs,
             margin=verdict.margin,
             tolerance=verdict.tolerance,
@@ -302,6 +206,8 @@ class Claim:
             seconds=time.perf_counter() - start,
             note=getattr(instance, "note", ""),
             error="a side of the comparison is not a number" if verdict.outcome is Outcome.NOT_JUDGED else "",
+            by_chance=comparison.standard_error is not None,
+            statistics=comparison.statistics,
             layers=self.detail(instance) if self.detail is not None and source is Source.OBSERVED else (),
         )
 
@@ -331,6 +237,7 @@ class Evidence:
     """What one instance says of one claim.
 
     `count` inputs were looked at and `failing` of them fail; `error` names a crash, which is never a pass.
+    `by_chance` says that the tolerance is one of random draws, `statistics` are shown and not judged.
     """
 
     claim: str
@@ -350,6 +257,8 @@ class Evidence:
     note: str = ""
     error: str = ""
     layers: tuple[dict[str, Any], ...] = ()
+    by_chance: bool = False
+    statistics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def slack(self) -> float | None:

@@ -8,18 +8,30 @@ from typing import Any
 
 import numpy as np
 
+_MARGINAL = ("kind", "note", "scale", "operations")
 LARGEST = 32  # entries of an array that are still worth reading
 
 
 class Pasteable:
-    """Gives a dataclass a repr that rebuilds it, with shapes in place of numbers where those are many."""
+    """Gives a dataclass a repr that rebuilds it, with shapes in place of numbers where those are many.
+
+    Attributes:
+        kind: what a search counts; the name of the class where it is empty.
+        note: a sentence for the record.
+
+    A subclass sets them without an annotation, ``kind = "ReLU neuron"``, or as fields where they differ
+    between instances. It may also have `scale` and `operations`, as `Comparison` has them.
+    """
+
+    kind = ""
+    note = ""
 
     def snippet(self) -> str:
         """Python text of the instance; kinds, notes and defaults are left out."""
         shown = {
             f.name: getattr(self, f.name)
             for f in fields(self)
-            if f.repr and f.name not in ("kind", "note") and getattr(self, f.name) is not None
+            if f.repr and f.name not in _MARGINAL and getattr(self, f.name) is not None
         }
         return f"{type(self).__name__}({', '.join(f'{name}={text(value)}' for name, value in shown.items())})"
 

@@ -7,6 +7,7 @@ from collections import Counter
 from importlib import import_module
 
 from .claims import Claim, Evidence, Judgement, Outcome, Source
+from .comparison import ERRORS
 from .report import Report
 
 WIDTH = 79
@@ -35,7 +36,8 @@ def subject(evidence: Evidence) -> str:
     if evidence.subject is None:
         return f"{evidence.source}"
     s = evidence.subject
-    return f"{s['network']} {s['method']} seed {s['seed']}"
+    seed = f"{s['seeds']} seeds" if s.get("seed") is None else f"seed {s['seed']}"
+    return f"{s['network']} {s['method']} {seed}"
 
 
 def sides(evidence: Evidence) -> str:
@@ -43,6 +45,8 @@ def sides(evidence: Evidence) -> str:
     if evidence.lhs is None:
         return f"{subject(evidence)}: {evidence.error or evidence.note}"
     tolerance = "exact" if evidence.tolerance == 0 else f"tolerance {number(evidence.tolerance)}"
+    tolerance += f" ({ERRORS} standard errors)" if evidence.by_chance else ""
+    tolerance += "".join(f", {name} {number(value)}" for name, value in evidence.statistics.items())
     relation = f"{number(evidence.lhs)} {evidence.relation} {number(evidence.rhs)}"
     counts = (
         f" ({evidence.failing} of {evidence.count} fail)" if evidence.failing and evidence.count > 1 else ""
@@ -107,7 +111,9 @@ def theorem_table(report: Report, theorem: str) -> list[str]:
 
 
 def _refuted_first(claim: Claim) -> int:
-    return 0 if claim.judgement.refuted else 1 if claim.judgement.stands else 2
+    if claim.judgement.refuted or claim.judgement.stands:
+        return 0 if claim.judgement.refuted else 1
+    return 2 if claim.judgement is Judgement.EMPIRICAL else 3
 
 
 def theorem_tables(report: Report, theorem: str) -> list[str]:
@@ -125,10 +131,14 @@ def summary(report: Report) -> list[str]:
     refuted = [c for c in claims if c.judgement.refuted]
     stands = [c for c in claims if c.judgement.stands]
     subjects = {tuple(e.subject.items()) for e in report.evidence if e.subject}
+    sweeps = sum(dict(one).get("seed") is None for one in subjects)
+    empirical = sum(c.judgement is Judgement.EMPIRICAL for c in claims)
     paragraphs = [
         f"{len(refuted)} claims are refuted, {len(stands)} stand (repairs included), "
-        f"{sum(c.judgement is Judgement.DEFINITION for c in claims)} are definitions; "
-        f"looked at on {len(subjects)} fine-tuned networks."
+        f"{sum(c.judgement is Judgement.DEFINITION for c in claims)} are definitions"
+        + (f", {empirical} empirical; " if empirical else "; ")
+        + f"looked at on {len(subjects) - sweeps} fine-tuned networks"
+        + (f" and {sweeps} sweeps of them." if sweeps else ".")
     ]
     paragraphs += [_trained_counterexample(report, c) for c in refuted if _fails_in_training(report, c)][:1]
     complaints = report.complaints()
@@ -180,7 +190,10 @@ def explanation(claim: Claim, repairs: list[Claim]) -> list[str]:
             "Exact", f"{label}: {evidence.lhs} {evidence.relation} {evidence.rhs}, {WORDS[evidence.outcome]}"
         )
     if claim.control is not None:
-        block("Negative control", f"{claim.control.broken}; it is rejected")
+        empirical = claim.judgement is Judgement.EMPIRICAL
+        title = "Planted the other way" if empirical else "Negative control"
+        end = "it is not seen" if empirical else "it is rejected"
+        block(title, f"{claim.control.broken}; {end}")
     for repair in repairs:
         block(f"Repaired by {repair.id}", f"{repair.statement}  ({repair.reason})")
     if claim.strategy is not None:

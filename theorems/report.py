@@ -134,6 +134,15 @@ class Report:
         temporary.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         temporary.replace(path)
 
+    def observed(self, *ids: str) -> dict[tuple[str, str], dict[str, list[Evidence]]]:
+        """Group what trained networks say on some claims by (network, method), then by claim."""
+        groups: dict[tuple[str, str], dict[str, list[Evidence]]] = {}
+        for evidence in self.evidence:
+            if evidence.source is Source.OBSERVED and evidence.subject and evidence.claim in ids:
+                key = evidence.subject["network"], evidence.subject["method"]
+                groups.setdefault(key, {}).setdefault(evidence.claim, []).append(evidence)
+        return groups
+
     def counts(self) -> Counter:
         """Count the records by source and outcome."""
         return Counter((e.source, e.outcome) for e in self.evidence)
@@ -181,6 +190,8 @@ def record_of(evidence: Evidence) -> dict[str, Any]:
         "rhs": _number(evidence.rhs),
         "margin": _number(evidence.margin),
         "tolerance": _number(evidence.tolerance),
+        "by_chance": evidence.by_chance,
+        "statistics": {name: _number(value) for name, value in evidence.statistics.items()},
         "assumptions": [
             {"name": a.name, "met": bool(a.met), "value": _plain(a.value)} for a in evidence.assumptions
         ],

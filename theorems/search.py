@@ -114,7 +114,7 @@ def falsify(claim: Claim, *, examples: int = EXAMPLES, seed: int = 0) -> Finding
 
     def refutes(instance: Any) -> bool:
         evidence = claim.judge(instance, Source.SEARCH)
-        tried[getattr(instance, "kind", type(instance).__name__)] += 1
+        tried[getattr(instance, "kind", "") or type(instance).__name__] += 1
         if evidence.error:
             raise FloatingPointError(f"{claim.id}: {evidence.error}, on {instance!r}")
         if evidence.outcome in (Outcome.ASSUMPTION_VIOLATED, Outcome.NOT_JUDGED):

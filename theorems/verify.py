@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .claims import Claim, Evidence, MissingIngredient, Outcome, Source
+from .claims import Claim, Evidence, Judgement, MissingIngredient, Outcome, Source
 from .search import EXAMPLES, falsify
 
 if TYPE_CHECKING:
     from ..models.finetuning import FineTuning
+
+    class Sweep(Protocol):
+        """Many fine-tunings along one axis, observed as one."""
+
+        along: str
+        subject: dict[str, Any]
+
 
 QUICK = 60  # instances per claim that holds; a refuted claim stops at its first counterexample anyway
 THOROUGH = 1000
@@ -54,27 +62,33 @@ def search_evidence(claim: Claim, *, examples: int | None = None, seed: int = 0)
     return _guarded(claim, run, Source.SEARCH)
 
 
-def observed_evidence(claim: Claim, tuning: FineTuning) -> Evidence | None:
-    """Judge a claim on a fine-tuned network: its loudest instance, with counts over all of them.
+def observed_evidence(claim: Claim, tuning: FineTuning | Sweep) -> Evidence | None:
+    """Judge a claim on a fine-tuned network, or on a sweep: its loudest instance, with counts over all.
 
-    None where the claim has nothing to say: no trained instances at all, or a map g that the method lacks.
+    None where the claim has nothing to say: no trained instances at all, a map g that the method lacks, or
+    another axis than that of the sweep.
     """
-    if claim.observe is None or claim.compare is None or not (tuning.weight_space or claim.on_extensions):
+    if claim.observe is None or claim.compare is None or claim.along != getattr(tuning, "along", None):
+        return None
+    if not (claim.along or tuning.weight_space or claim.on_extensions):
         return None
     subject = subject_of(tuning)
 
     def run() -> Evidence | None:
+        start = time.perf_counter()  # making the instances is most of the work
         try:
             found = [claim.judge(instance, Source.OBSERVED, subject) for instance in claim.observe(tuning)]
         except MissingIngredient as missing:
             return Evidence(claim.id, claim.theorem, Source.OBSERVED, subject, note=str(missing))
-        return _loudest(found) if found else None
+        return replace(_loudest(found), seconds=time.perf_counter() - start) if found else None
 
     return _guarded(claim, run, Source.OBSERVED, subject)
 
 
-def subject_of(tuning: FineTuning) -> dict[str, Any]:
-    """What a record says it speaks of."""
+def subject_of(tuning: FineTuning | Sweep) -> dict[str, Any]:
+    """What a record says it speaks of; a sweep says so itself."""
+    if getattr(tuning, "along", None) is not None:
+        return tuning.subject
     return {
         "network": tuning.network.name,
         "task": tuning.task.name,
@@ -92,7 +106,6 @@ def _loudest(found: Iterable[Evidence]) -> Evidence:
         worst,
         count=sum(e.count for e in found),
         failing=sum(e.failing for e in found),
-        seconds=sum(e.seconds for e in found),
     )
 
 
@@ -112,19 +125,20 @@ def complaint(claim: Claim, evidence: Evidence) -> str:
     """Say what is wrong with a piece of evidence, given what the ledger says; nothing if nothing is.
 
     A refuted claim must fail on its exact instances and in the search; training need not refute it, except on
-    the subjects the claim names.  A claim that stands must hold wherever its assumptions are met.
+    the subjects the claim names.  A claim that stands must hold wherever its assumptions are met.  Of an
+    empirical one only the instrument is judged: it must see what was planted.
     """
-    outcome = evidence.outcome
+    outcome, judgement = evidence.outcome, claim.judgement
     if evidence.error:
         return evidence.error
-    observed = evidence.source is Source.OBSERVED
-    if claim.judgement.refuted and outcome is not Outcome.FAILS:
-        if not observed:
-            return f"is judged {claim.judgement} but was not refuted ({outcome})"
-        if claim.must_fail_on(evidence.subject):
-            return f"training itself must refute it here, but did not ({outcome})"
-    if claim.judgement.stands and outcome is Outcome.FAILS:
-        return f"is judged {claim.judgement} but fails"
-    if claim.judgement.stands and not observed and outcome is not Outcome.HOLDS:
-        return f"must hold on exact instances and in the search, but is {outcome}"
-    return ""
+    if judgement.stands and outcome is Outcome.FAILS:
+        return f"is judged {judgement} but fails"
+    if evidence.source is Source.OBSERVED:
+        missed = judgement.refuted and outcome is not Outcome.FAILS and claim.must_fail_on(evidence.subject)
+        return f"training itself must refute it here, but did not ({outcome})" if missed else ""
+    needed, text = Outcome.HOLDS, f"must hold on exact instances and in the search, but is {outcome}"
+    if judgement.refuted:
+        needed, text = Outcome.FAILS, f"is judged {judgement} but was not refuted ({outcome})"
+    elif judgement is Judgement.EMPIRICAL:
+        text = f"its instrument does not see what was planted ({outcome})"
+    return "" if outcome is needed else text

@@ -15,7 +15,7 @@ from ...models.methods import LoRA
 from ...models.mlp import MLPConfig
 from ...models.network import Network
 from ...models.tree import paths
-from .. import linalg
+from .. import linalg, memo
 from ..claims import MissingIngredient
 from ..pasteable import Pasteable
 from . import strategies
@@ -74,21 +74,10 @@ def pair_of(network: Network, theta: Mapping[str, Any], x: Float[Array, "p n"]) 
     )
 
 
-class _LastPair:
-    """The chain of the fine-tuning that was looked at last: many claims ask for the same one in a row."""
-
-    def __init__(self) -> None:
-        self.key: FineTuning | None = None
-        self.value: FeedForward | None = None
-
-    def __call__(self, tuning: FineTuning) -> FeedForward:
-        if self.key is not tuning:
-            self.value = pair_of(tuning.network, tuning.theta, tuning.task.new.test.x)
-            self.key = tuning
-        return self.value
-
-
-_pair = _LastPair()
+@memo.latest
+def _pair(tuning: FineTuning) -> FeedForward:
+    """The chain on all test inputs."""
+    return pair_of(tuning.network, tuning.theta, tuning.task.new.test.x)
 
 
 def feed_forward(tuning: FineTuning) -> Iterable[FeedForward]:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from ...models import tree
 from ...models.network import Network
 from ...models.transformer import TransformerConfig, transformer
+from .. import memo
 from ..claims import MissingIngredient
 from ..pasteable import Pasteable
 from .attack import attack, budgets_of
@@ -122,20 +123,9 @@ class TransformerPair(Pasteable):
         return tuple(rows)
 
 
-class _LastPair:
-    """The pair that was looked at last: several claims ask for the same one in a row."""
-
-    def __init__(self) -> None:
-        self.key: FineTuning | None = None
-        self.value: TransformerPair | None = None
-
-    def __call__(self, tuning: FineTuning) -> TransformerPair:
-        if self.key is not tuning:
-            self.key, self.value = tuning, _attacked(tuning)
-        return self.value
-
-
-def _attacked(tuning: FineTuning) -> TransformerPair:
+@memo.latest
+def _pair(tuning: FineTuning) -> TransformerPair:
+    """The pair with what an attack reaches on its first inputs."""
     x = np.asarray(tuning.task.new.test.x[:INPUTS])
     found = attack(
         tuning.network,
@@ -147,9 +137,6 @@ def _attacked(tuning: FineTuning) -> TransformerPair:
         start=tuning.delta,
     )
     return TransformerPair(tuning.network, tuning.theta, x, found.deviation)
-
-
-_pair = _LastPair()
 
 
 def trained(tuning: FineTuning) -> Iterable[TransformerPair]:

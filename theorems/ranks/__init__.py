@@ -12,6 +12,7 @@ from .functional import (
 )
 from .jacobian import groups, jacobian_rank
 from .modular import modular_rank
+from .parts import singular_values
 from .result import GAP, Rank, at_least, from_values, numerical_rank, rank_at_least
 from .sketch import free_rank, sketched_rank
 
@@ -33,6 +34,7 @@ __all__ = [
     "numerical_rank",
     "products_rank",
     "rank_at_least",
+    "singular_values",
     "sketched_rank",
     "tangent_jacobian",
     "tangent_rank",

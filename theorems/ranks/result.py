@@ -8,9 +8,12 @@ import numpy as np
 from jaxtyping import Float
 
 from .. import linalg
+from .parts import singular_values
 
 GAP = 1e6
 CLEAR = 1e4
+DOUBT = 1e2
+"""How far a singular value must stand above the estimated error of the matrix: the estimate is one draw."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -23,8 +26,7 @@ class Rank:
         below: the largest one that does not, relative to the largest, or what bounds it.
         shape: of the matrix.
         how: by which computation.
-        failure_probability: with which `below` is too small a bound; 0 for a decomposition of the matrix
-            itself.
+        failure_probability: with which `below` is too small a bound; 0 for a decomposition of the matrix.
         lower_bound: whether the rank is known to be at least `rank` and nothing is said of more.
     """
 
@@ -55,12 +57,11 @@ def numerical_rank(matrix: Float[np.ndarray, "m n"]) -> Rank:
     r"""Count the singular values that stand clear of rounding, where a gap separates them from the others.
 
     A singular value is at rounding level if $\sigma_i \le \max(m, n)\, \varepsilon\, \sigma_1$.  The rank
-    is the
-    position of the largest gap $\sigma_i / \sigma_{i+1}$; it counts only if the gap is at least 10⁶ and
-    everything
-    after it is within 100 times that level.  Without anything at rounding level the matrix has full rank if
-    its
-    smallest singular value is 10⁶ times above it.
+    is the position of the largest gap $\sigma_i / \sigma_{i+1}$; it counts only if the gap is at least 10⁶
+    and everything after it is within 100 times that level.  Without anything at rounding level the matrix
+    has full rank if its smallest singular value is 10⁴ times above it.  What lies at that level may be
+    rounding or may be tiny and real: the rank is that of the matrix without it, and a lower bound of the
+    matrix's own.
 
     Args:
         matrix: float64, shape (m, n).
@@ -72,23 +73,19 @@ def numerical_rank(matrix: Float[np.ndarray, "m n"]) -> Rank:
     formed: it would square the singular values and bury the gap.
     """
     linalg.require_judging_precision("matrix", matrix)
-    m, n = matrix.shape
-    if m < n:
-        matrix = matrix.T
-    if max(m, n) > 2 * min(m, n) > 0:
-        matrix = np.linalg.qr(matrix, mode="r")
-    values = np.linalg.svd(matrix, compute_uv=False)
-    return from_values(values, (m, n), "dense SVD")
+    return from_values(singular_values(matrix), matrix.shape, "dense SVD")
 
 
-def rank_at_least(matrix: Float[np.ndarray, "m n"]) -> Rank:
+def rank_at_least(matrix: Float[np.ndarray, "m n"], error: float = 0.0) -> Rank:
     r"""Count the singular values that stand clear of rounding: a lower bound of the rank, which needs no gap.
 
-    A singular value above $10^4 \max(m, n)\, \varepsilon\, \sigma_1$ is not zero: rounding moves it by
-    about a ten-thousandth of that (Weyl).
+    A singular value above $10^4 \max(m, n)\, \varepsilon\, \sigma_1$ is not zero, as the decomposition's own
+    rounding moves it by about a ten-thousandth of that; nor is the exact matrix's if it is also above
+    $10^2 \|E\|_2$ where the matrix that was handed over is off by E (Weyl).
 
     Args:
         matrix: float64, shape (m, n).
+        error: an estimate of ‖E‖₂, for a matrix that was itself computed with rounding.
 
     Raises:
         ValueError: another dtype, NaN or infinity.
@@ -97,14 +94,14 @@ def rank_at_least(matrix: Float[np.ndarray, "m n"]) -> Rank:
     shape = matrix.shape
     if min(shape) == 0:
         return Rank(0, 0.0, 0.0, shape, "dense SVD", lower_bound=True)
-    values = np.linalg.svd(matrix, compute_uv=False)
-    return at_least(values, shape, "dense SVD")
+    return at_least(singular_values(matrix), shape, "dense SVD", error)
 
 
-def at_least(values: Float[np.ndarray, " s"], shape: tuple[int, int], how: str) -> Rank:
+def at_least(values: Float[np.ndarray, " s"], shape: tuple[int, int], how: str, error: float = 0.0) -> Rank:
     """The lower bound that singular values in descending order show, by the rule of `rank_at_least`."""
     relative = values / values[0] if len(values) and values[0] else np.zeros(1)
-    rank = int((relative > CLEAR * max(shape) * linalg.EPS).sum())
+    off = DOUBT * error / values[0] if len(values) and values[0] else 0.0
+    rank = int((relative > max(CLEAR * max(shape) * linalg.EPS, off)).sum())
     above, below = (float(relative[at]) if 0 <= at < len(relative) else 0.0 for at in (rank - 1, rank))
     return Rank(rank, above, below, shape, how, lower_bound=True)
 

@@ -8,7 +8,7 @@ from typing import Any
 from .. import linalg
 from ..claims import Assumption, Claim, Comparison, Control, Judgement
 from . import families, logistic, lowrank, observed, widths
-from .claims_printed import number, something_is_missed
+from .comparisons import something_is_missed
 from .families import LeastSquares, LinearModel, ReluNeuron
 from .logistic import Logistic
 from .lowrank import Samples
@@ -17,22 +17,22 @@ from .widths import AttentionScores, ReluNetwork, TanhNetwork
 
 
 def _not_below_the_start(instance: Logistic) -> Comparison:
-    return Comparison(number(instance.loss(instance.n)), ">=", number(instance.loss(0)))
+    return Comparison(instance.loss(instance.n), ">=", instance.loss(0))
 
 
 def _contained(instance: Any) -> Comparison:
     if isinstance(instance.full, float):
         return Comparison(instance.full, "<=", instance.peft, instance.scale, instance.operations)
-    return Comparison(number(instance.full), "<=", number(instance.peft))
+    return Comparison(instance.full, "<=", instance.peft)
 
 
 def _nothing_missed(instance: ReluNeuron) -> Comparison:
-    return Comparison(number(instance.missed), "==", number(Fraction(0)))
+    return Comparison(instance.missed, "==", 0)
 
 
 def _dimension(relation: str, shift: int = 0) -> Any:
     def compare(instance: Any) -> Comparison:
-        return Comparison(number(Fraction(instance.rho)), relation, number(Fraction(instance.known - shift)))
+        return Comparison(instance.rho, relation, instance.known - shift)
 
     return compare
 
@@ -40,7 +40,7 @@ def _dimension(relation: str, shift: int = 0) -> Any:
 def _unmoved(instance: Any) -> Comparison:
     if hasattr(instance, "scale"):
         return Comparison(instance.tuned, "==", instance.base, instance.scale, instance.operations)
-    return Comparison(number(Fraction(instance.tuned)), "==", number(Fraction(instance.base)))
+    return Comparison(instance.tuned, "==", instance.base)
 
 
 _below = Assumption("k < ρ_S", lambda i: (i.k < i.rho, f"{i.k} < {i.rho}"))
@@ -214,7 +214,7 @@ CLAIMS = (
             "On no more inputs than the rank nothing is strict: with few data a verdict on functions is "
             "impossible."
         ),
-        compare=lambda i: Comparison(number(Fraction(i.needed)), "<=", number(Fraction(i.r))),
+        compare=lambda i: Comparison(i.needed, "<=", i.r),
         assumes=(Assumption("p ≤ r", lambda i: i.few),),
         exact=lambda: {
             "two inputs, rank 2": Samples(linalg.exact([[1, 2], [3, 4]]), linalg.exact([[1, 0], [0, 1]]), 2)

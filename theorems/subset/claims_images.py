@@ -2,25 +2,23 @@ r"""Repairs of Theorem 1, second part: the image of g, its measure, dimension an
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 from .. import linalg
 from ..claims import Assumption, Claim, Comparison, Control, Judgement
 from . import curves, observed
-from .claims_printed import number
 from .counts import counts_of_lora, lora_counts
 from .curves import Hilbert, Polynomial
 from .lowrank import Factors, Target, factor_pairs, targets
 
 
 def _boxes(instance: Any) -> Comparison:
-    return Comparison(number(Fraction(instance.met)), "<=", number(Fraction(instance.allowed)))
+    return Comparison(instance.met, "<=", instance.allowed)
 
 
 def _hoelder(exponent: int) -> Any:
     def compare(instance: Hilbert) -> Comparison:
-        return Comparison(number(instance.squared_distance), "<=", number(6 * instance.separation**exponent))
+        return Comparison(instance.squared_distance, "<=", 6 * instance.separation**exponent)
 
     return compare
 
@@ -31,16 +29,14 @@ def _jacobian_rank(overlap: int) -> Any:
     def compare(instance: Factors) -> Comparison:
         m, n, _ = instance.shape
         b, a = instance.ranks
-        return Comparison(
-            number(Fraction(instance.rank)), "==", number(Fraction(m * a + n * b - overlap * a * b))
-        )
+        return Comparison(instance.rank, "==", m * a + n * b - overlap * a * b)
 
     return compare
 
 
 def _same(left: str, right: str) -> Any:
     def compare(instance: Any) -> Comparison:
-        sides = (number(Fraction(getattr(instance, name))) for name in (left, right))
+        sides = (getattr(instance, name) for name in (left, right))
         return Comparison(next(sides), "==", next(sides))
 
     return compare
@@ -49,18 +45,18 @@ def _same(left: str, right: str) -> Any:
 def _nearest(instance: Any) -> Comparison:
     if isinstance(instance.nearest, float):
         return Comparison(instance.nearest, "<=", instance.reached, instance.scale, instance.operations)
-    return Comparison(number(instance.nearest), "<=", number(instance.squared_distance))
+    return Comparison(instance.nearest, "<=", instance.squared_distance)
 
 
 def _one_rank_less(instance: Target) -> Comparison:
     """The tail with one singular value too many: as if nothing could be kept."""
-    return Comparison(number(sum(instance.squared_singular_values)), "<=", number(instance.squared_distance))
+    return Comparison(sum(instance.squared_singular_values), "<=", instance.squared_distance)
 
 
 def _ball(which: int) -> Any:
     def compare(instance: Target) -> Comparison:
         radius = linalg.square_root(instance.squared_singular_values[which])
-        return Comparison(number(radius), "<=", number(instance.spectral_distance))
+        return Comparison(radius, "<=", instance.spectral_distance)
 
     return compare
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 from .. import linalg
 from ..claims import Assumption, Claim, Comparison, Control, Judgement
 from . import curves, families, observed, outside, routes
+from .comparisons import both_ways, fewer, something_is_missed, vanishes
 from .counts import Counts, counts, counts_of_lora, lora_counts, varieties
 from .curves import Crossing, Hilbert, Polynomial
 from .families import ProductNetwork, ReluNeuron
@@ -20,55 +19,25 @@ from .logistic import Logistic, data_sets
 from .lowrank import Factors, Variety, factor_pairs
 from .outside import Adapter, NewBias, Prefix, ZeroPrefix
 
-fewer = Assumption("k < d", lambda i: (i.k < i.d, f"{i.k} < {i.d}"))
-
-
-def number(value: Any) -> Any:
-    """A fraction or a sympy number as the exact side of a comparison; a float stays one."""
-    return value if isinstance(value, float) else np.array([value], dtype=object)
-
-
-def vanishes(instance: Any) -> Comparison:
-    """ℓ(f) = 0, for a functional that vanishes on F_full."""
-    return Comparison(number(instance.functional), "==", number(0 * instance.functional))
-
-
-def both_ways(instance: Any) -> Comparison:
-    """f(x; θ₀; Φ) computed the ordinary way, against f(x; θ₀ + g(Φ))."""
-    if hasattr(instance, "functional"):
-        return vanishes(instance)
-    if isinstance(instance, routes.Routes):
-        return Comparison(instance.ordinary, "==", instance.merged)
-    return Comparison(instance.ordinary, "==", instance.merged, instance.scale, instance.operations)
-
-
-def something_is_missed(instance: Any) -> Comparison:
-    """The distance of the target that is missed most: positive where the inclusion is strict."""
-    if isinstance(instance.missed, float):
-        return Comparison(instance.missed, ">", 0.0, scale=instance.scale, operations=instance.operations)
-    return Comparison(number(Fraction(instance.missed)), ">", number(Fraction(0)))
-
 
 def _small_volume(instance: Any) -> Comparison:
-    return Comparison(number(instance.volume), "<=", number(instance.epsilon))
+    return Comparison(instance.volume, "<=", instance.epsilon)
 
 
 def _minimizer_possible(instance: Any) -> Comparison:
     if isinstance(instance.margin, float):
         return Comparison(instance.margin, "<=", 0.0, scale=instance.scale, operations=256)
-    return Comparison(number(instance.margin), "<=", number(Fraction(0)))
+    return Comparison(instance.margin, "<=", 0)
 
 
 def _dimension_is_k(instance: Any) -> Comparison:
     dimension = instance.rank if isinstance(instance, Factors) else instance.dimension
-    return Comparison(number(Fraction(dimension)), "==", number(Fraction(instance.k)))
+    return Comparison(dimension, "==", instance.k)
 
 
 def _dimension_at_most(rank: str) -> Any:
     def compare(instance: Any) -> Comparison:
-        return Comparison(
-            number(Fraction(instance.dimension)), "<=", number(Fraction(getattr(instance, rank)))
-        )
+        return Comparison(instance.dimension, "<=", getattr(instance, rank))
 
     return compare
 
@@ -133,7 +102,7 @@ CLAIMS = (
             "The parameters of PEFT are said to be a part of those of the network. LoRA's factors are not "
             "parameters of the network; only the update g(Φ) is. Most probably a slip."
         ),
-        compare=lambda i: Comparison(number(Fraction(i.k)), "==", number(Fraction(i.d))),
+        compare=lambda i: Comparison(i.k, "==", i.d),
         assumes=(Assumption("fewer parameters are trained", lambda i: (i.k < i.d, f"{i.k} < {i.d}")),),
         repaired_by=("T1.R2",),
         exact=lambda: {"f = w₂w₁x with w₁ trained": Counts(1, 2)},

@@ -15,7 +15,7 @@ from ...models.activations import ACTIVATIONS
 from ...models.cache import digest
 from ...models.methods import LoRA
 from ...models.mlp import MLPConfig
-from .. import ranks
+from .. import memo, ranks
 from ..claims import MissingIngredient
 from ..pasteable import Pasteable
 from .counts import Counts, MapCounts
@@ -30,11 +30,6 @@ INPUTS = 64
 CEILING = 1700
 _DRAWS = 8
 _EPSILON = 0.25
-
-
-def latest(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Remember the result for the fine-tuning looked at last: many claims ask for the same one in a row."""
-    return functools.lru_cache(maxsize=1)(compute)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -110,7 +105,7 @@ def homogeneity(tuning: FineTuning) -> Iterable[AtZero]:
         yield AtZero(float(outputs[np.abs(outputs).argmax()]))
 
 
-@latest
+@memo.latest
 def map_counts(tuning: FineTuning) -> MapCounts:
     """The numbers of the trained map: ranks near the trained Φ and at the usual start.
 
@@ -119,7 +114,7 @@ def map_counts(tuning: FineTuning) -> MapCounts:
     """
     made, image = tuning.reparameterization, tuning.method.image(tuning.network)
     generic = ranks.jacobian_rank(made, _shaken(tuning.phi))
-    start = ranks.jacobian_rank(made, made.init(jax.random.key(tuning.seed)))
+    start = generic if image.linear else ranks.jacobian_rank(made, made.init(jax.random.key(tuning.seed)))
     for name, found in (("a generic Φ", generic), ("the start", start)):
         if found.rank is None:
             raise MissingIngredient(f"no gap in the singular values of Dg at {name}: {found!r}")
@@ -147,8 +142,8 @@ def image_counts(tuning: FineTuning) -> Iterable[MapCounts]:
 
 def map_ranks(tuning: FineTuning) -> Iterable[Counts]:
     """The rank of Dg against k, for methods with fewer parameters than the network."""
-    found = map_counts(tuning)
-    if found.k < found.d:
+    if tuning.reparameterization.k < tuning.network.d:
+        found = map_counts(tuning)
         yield replace(found, dimension=found.largest_rank)
 
 
@@ -165,7 +160,7 @@ class Missed(Pasteable):
     note: str = ""
 
 
-@latest
+@memo.latest
 def full_distances(tuning: FineTuning) -> Distances:
     """How far the fully fine-tuned update is from the image, per leaf.
 
@@ -273,22 +268,20 @@ def strictness(tuning: FineTuning) -> Iterable[Strictness]:
     yield Strictness((bound - reach) / bound, k, d, bound, note=note)
 
 
-class _FunctionalDimension:
-    """Functional dimensions of the base network seen last: all its methods ask for the same number."""
-
-    def __init__(self) -> None:
-        self.key, self.found = "", 0
-
-    def __call__(self, tuning: FineTuning) -> int:
-        """At least so many, on test inputs; no more than `CEILING` are looked for."""
-        network, x = tuning.network, tuning.task.new.test.x
-        key = digest({"theta0": network.params, "x": x})
-        if key != self.key:
-            self.key, self.found = key, ranks.enough(network, x, min(network.d, CEILING)).rank or 0
-        return self.found
+def _functional_dimension(tuning: FineTuning) -> int:
+    """At least so many functional dimensions of the base network on test inputs; all its methods ask."""
+    return _found_dimension((tuning.network, tuning.task.new.test.x))
 
 
-_functional_dimension = _FunctionalDimension()
+def _found_dimension(given: tuple[Network, np.ndarray]) -> int:
+    """At least so many; no more than `CEILING` are looked for."""
+    network, x = given
+    return ranks.enough(network, x, min(network.d, CEILING)).rank or 0
+
+
+_found_dimension = memo.latest(
+    _found_dimension, key=lambda given: digest({"theta0": given[0].params, "x": given[1]})
+)
 
 
 def certified_strictness(tuning: FineTuning) -> Iterable[Strictness]:
