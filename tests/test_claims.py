@@ -1,10 +1,13 @@
 """The machinery: outcomes are never merged, tolerances are derived, every check can fail."""
 
+import types
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from peftproof.theorems import linalg
+from peftproof.theorems import linalg, memo
 from peftproof.theorems.claims import (
     Assumption,
     Claim,
@@ -14,10 +17,17 @@ from peftproof.theorems.claims import (
     MissingIngredient,
     Outcome,
     Source,
+    at_most,
 )
 from peftproof.theorems.ledger import Ledger, ledger
 from peftproof.theorems.search import falsify
-from peftproof.theorems.verify import complaint, control_evidence, exact_evidence, search_evidence
+from peftproof.theorems.verify import (
+    complaint,
+    control_evidence,
+    exact_evidence,
+    observed_evidence,
+    search_evidence,
+)
 
 ONE = linalg.exact([1])[0]
 
@@ -76,6 +86,77 @@ def test_an_equality_seen_through_too_coarse_a_tolerance_decides_nothing():
 def test_the_worst_of_many_inputs_speaks():
     verdict = Comparison(np.array([1.0, 5.0, 4.0]), "<=", np.array([2.0, 3.0, 3.0])).worst()
     assert (verdict.lhs, verdict.count, verdict.failing) == (5.0, 3, 2)
+
+
+def test_integers_are_exact_and_print_as_fractions_do():
+    assert Comparison(3, "<=", 3).worst().outcome is Outcome.HOLDS
+    assert Comparison(np.int64(3), "<", 3).worst().outcome is Outcome.FAILS
+    assert Comparison(3, "==", 3 * ONE).worst().tolerance == 0
+    assert str(Comparison([1, 3], "<=", 2).worst().lhs) == "3"
+    with pytest.raises(ValueError, match="extra"):
+        Comparison(3, "<=", 3, extra=1e-3)
+
+
+def test_a_mean_over_draws_may_be_five_standard_errors_off():
+    def outcome(lhs, rhs, **settings):
+        return Comparison(lhs, "==", rhs, standard_error=0.01, **settings).worst().outcome
+
+    assert outcome(1.04, 1.0) is Outcome.HOLDS
+    assert outcome(1.06, 1.0) is Outcome.FAILS
+    assert outcome(1, 1) is Outcome.HOLDS, "integers that are means are not exact"
+    assert Comparison(1, "==", 2, standard_error=0.01).worst().tolerance == pytest.approx(0.05)
+
+
+def test_agreement_with_two_rival_formulas_says_nothing():
+    def outcome(rival):
+        return Comparison(1.0, "==", 1.0, standard_error=0.01, rival=rival).worst().outcome
+
+    assert outcome(1.2) is Outcome.HOLDS
+    assert outcome(1.05) is Outcome.INCONCLUSIVE
+    with pytest.raises(ValueError, match="rival"):
+        Comparison(1.0, "<=", 1.0, rival=2.0)
+
+
+def test_a_bound_that_is_attained_holds_when_rounded_up_and_not_by_more():
+    assert Comparison(0.3, "<=", 0.1 + 0.2).worst().outcome is Outcome.INCONCLUSIVE
+    assert at_most(0.3, 0.1 + 0.2).worst().outcome is Outcome.HOLDS
+    assert at_most(0.3 * (1 + 1e-12), 0.3).worst().outcome is Outcome.FAILS
+    assert at_most(ONE, ONE).worst().tolerance == 0
+
+
+def test_an_empirical_claim_needs_an_instrument_that_can_see_and_not_see():
+    judgement, observe = Judgement.EMPIRICAL, lambda tuning: [3 * ONE]
+    seen = claim(judgement, observe=observe, strategy=None)
+    for changes in ({"observe": None}, {"control": None}, {"exact": None}, {"strategy": st.none}):
+        with pytest.raises(ValueError, match="EMPIRICAL"):
+            claim(judgement, **({"observe": observe, "strategy": None} | changes))
+    (evidence,) = exact_evidence(seen)
+    assert complaint(seen, evidence) == ""
+    assert control_evidence(seen).outcome is Outcome.FAILS
+    (blind,) = exact_evidence(claim(judgement, observe=observe, strategy=None, exact=lambda: {"x": 11 * ONE}))
+    assert "planted" in complaint(seen, blind)
+    unseen = replace(evidence, source=Source.OBSERVED, outcome=Outcome.FAILS)
+    assert complaint(seen, unseen) == "", "of trained networks there is no verdict"
+
+
+def test_a_claim_along_an_axis_looks_at_sweeps_along_it_only():
+    sweep = types.SimpleNamespace(along="rank", subject={"network": "toy", "method": "lora", "seed": None})
+    single = types.SimpleNamespace(weight_space=True)
+    along = claim(along="rank", observe=lambda sweep: [3 * ONE])
+    assert observed_evidence(along, single) is None
+    assert observed_evidence(claim(along="layers", observe=lambda sweep: [3 * ONE]), sweep) is None
+    evidence = observed_evidence(along, sweep)
+    assert evidence.outcome is Outcome.HOLDS
+    assert evidence.subject == sweep.subject
+
+
+def test_the_latest_result_is_remembered_by_what_tells_arguments_apart():
+    calls = []
+    remembered = memo.latest(lambda n: calls.append(n) or n + 1)
+    assert [remembered(n) for n in (1, 1, 2, 1)] == [2, 2, 3, 2]
+    assert calls == [1, 2, 1]
+    remembered = memo.latest(lambda n: calls.append(n) or n, key=abs)
+    assert [remembered(n) for n in (5, -5)] == [5, 5]
 
 
 def test_an_unknown_relation_is_refused():
