@@ -120,6 +120,8 @@ def test_ranks_between_one_and_the_rank():
     two = Spectrum(np.array([3.0, 1.0]), (2, 2))
     assert two.stable_rank == pytest.approx(10 / 9)
     assert two.effective_rank == pytest.approx(4 / 3**0.75), "exp of the entropy of (3/4, 1/4)"
+    for one in (spectrum(rng.normal(size=(7, 5)) * 3.0 ** -np.arange(5)) for _ in range(20)):
+        assert 1 <= one.stable_rank <= one.effective_rank <= 5
     zero = spectrum(np.zeros((3, 2)))
     assert (zero.stable_rank, zero.effective_rank, zero.share(0), zero.numerical_rank.rank) == (0, 0, 1, 0)
 
@@ -300,6 +302,12 @@ def test_power_laws_without_end(p):
             assert low <= found.rank <= high
             seen |= {found.rank - low, found.rank - high - 10}
     assert {0, 1, -10} <= seen, "neither end of the bracket may be left out: each is attained"
+
+
+def test_the_bracket_of_a_power_law_needs_both_its_ends():
+    for eps, rank in ((0.645, 1), (0.6, 2)):
+        assert Power(p=1.0).brackets(eps) == (1, 2)
+        assert Power(p=1.0).critical_rank(eps).rank == rank
 
 
 def test_a_finite_sum_of_many_terms_is_a_difference_of_zetas():
