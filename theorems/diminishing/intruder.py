@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Side = Literal["output", "input"]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Intruders:
     r"""The intruder dimensions of one layer.
 

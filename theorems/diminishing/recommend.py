@@ -41,7 +41,7 @@ class Assignment:
         return f"Assignment({ranks}, {self.parameters:,} parameters, keeps {100 * self.share:.4g} %)"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RankRecommendation:
     r"""Ranks that keep the wanted share of an update, in three ways.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Matrix = Float[np.ndarray, "m n"]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LowRank:
     r"""An update in factors, $\Delta = s\,A B$, as LoRA trains it; the product is never formed.
 
@@ -63,7 +63,7 @@ class LowRank:
         return f"LowRank(A={tree.short(self.A)}, B={tree.short(self.B)}, scale={self.scale:g})"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Spectrum:
     r"""The singular values $\sigma_1 \ge \sigma_2 \ge \dots$ of an update of one layer.
 

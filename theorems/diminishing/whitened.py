@@ -20,7 +20,7 @@ Moment = Float[np.ndarray, "m m"]
 Kernel = Float[np.ndarray, "m n"]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Whitened:
     r"""The best update of rank at most r for given inputs.
 
@@ -46,7 +46,7 @@ class Whitened:
         return f"Whitened(loss {self.loss:.4g}, tail {self.tail:.4g}, {unique}, {self.cut} directions cut)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Root:
     vectors: Moment
     roots: Float[np.ndarray, " m"]
