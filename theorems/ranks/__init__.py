@@ -11,13 +11,14 @@ from .functional import (
     tangent_rank,
 )
 from .jacobian import groups, jacobian_rank
-from .modular import modular_rank
+from .modular import PRIMES, modular_rank
 from .parts import singular_values
 from .result import GAP, Rank, at_least, from_values, numerical_rank, rank_at_least
 from .sketch import free_rank, sketched_rank
 
 __all__ = [
     "GAP",
+    "PRIMES",
     "Products",
     "Rank",
     "at_least",

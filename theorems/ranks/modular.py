@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import numpy as np
 
-PRIMES = (33_554_393, 33_554_383, 33_554_371)
-"""Primes below 2²⁵: a product of two residues stays below 2⁵⁰, and 8 of them add up exactly in float64."""
+PRIMES = (8_388_593, 8_388_587, 8_388_581)
+"""Primes below 2²³: a product of two residues stays below 2⁴⁶, and 128 of them add up exactly in float64."""
 _BLOCK = 64
 _EXACT = 2**53
 
