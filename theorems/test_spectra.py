@@ -569,6 +569,15 @@ def test_the_greedy_way_may_miss_the_optimum_and_says_so():
     assert found.gap == 9
 
 
+def test_cheap_ranks_are_bought_first_and_superfluous_ones_given_back():
+    wide, thin = Spectrum(np.array([3.2]), (60, 40)), Spectrum(np.array([3.0, 3.0]), (5, 5))
+    assert recommend_rank({"wide": wide, "thin": thin}, share=0.63).cheapest.ranks == {"wide": 0, "thin": 2}
+    wide, thin = Spectrum(np.array([10.0]), (60, 40)), Spectrum(np.array([3.3]), (5, 5))
+    found = recommend_rank({"wide": wide, "thin": thin}, share=0.85)
+    assert found.cheapest.ranks == {"wide": 1, "thin": 0}, "thin, bought first, is superfluous"
+    assert found.gap == 0
+
+
 @pytest.mark.parametrize("norm", [0.0, 0.7])
 def test_a_stated_loss_is_kept_by_every_quadratic_that_meets_the_hypotheses(norm):
     rng, beta, eps = np.random.default_rng(10), 3.0, 0.05
