@@ -1,8 +1,7 @@
-"""Theorem 3, its quantities: spectra, critical ranks, decay, intruders, whitening and recommended ranks."""
+"""Theorem 3, its quantities: spectra and critical ranks, and what errors say."""
 
 import itertools
 import math
-from collections import Counter
 from fractions import Fraction
 
 import jax
@@ -17,17 +16,19 @@ from scipy.optimize import minimize
 from peftproof.models.methods import LoRA, RsLoRA
 from peftproof.models.mlp import MLPConfig, mlp
 from peftproof.theorems.diminishing.critical import Exponential, Power, critical_rank
-from peftproof.theorems.diminishing.decay import Decay, decay_model
+from peftproof.theorems.diminishing.decay import decay_model
 from peftproof.theorems.diminishing.intruder import intruders
 from peftproof.theorems.diminishing.recommend import recommend_rank
 from peftproof.theorems.diminishing.spectrum import LowRank, Spectrum, lora_factors, spectra, spectrum, tails
 from peftproof.theorems.diminishing.whitened import (
-    layer_loss,
-    second_moment,
-    whitened_spectrum,
     whitened_truncation,
 )
 from peftproof.theorems.linalg import exact
+
+
+def truncated(matrix, rank):
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    return (u[:, :rank] * s[:rank]) @ vt[:rank]
 
 
 def orthogonal(rng, m, n):
@@ -38,11 +39,6 @@ def with_values(rng, values, m, n):
     """A matrix with these singular values."""
     s = len(values)
     return (orthogonal(rng, m, s) * values) @ orthogonal(rng, n, s).T
-
-
-def truncated(matrix, rank):
-    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
-    return (u[:, :rank] * s[:rank]) @ vt[:rank]
 
 
 def descended(weight, update, rank, starts=6):
@@ -315,329 +311,3 @@ def test_a_finite_sum_of_many_terms_is_a_difference_of_zetas():
     assert law.tail(5) == pytest.approx(float((np.arange(6.0, 2_500_001.0) ** -1.6)[::-1].sum()), rel=1e-12)
     assert Power(1.0, 0.5, R=1000).brackets(1.0)[0] == math.floor(1001 / math.e)
     assert Power(1.0, 0.2, R=50).critical_rank(1e9).rank == 0
-
-
-# --- decay --------------------------------------------------------------------------------------------------
-
-LAWS = {"exponential": lambda i: -0.2 * i, "power": lambda i: -1.2 * np.log(i)}
-
-
-def outcomes(draw, seeds=200):
-    return Counter(str(decay_model(draw(np.random.default_rng(seed))).outcome) for seed in range(seeds))
-
-
-@pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("n", [8, 16, 40])
-def test_exact_laws_are_recognised_and_their_rates_recovered(law, n):
-    found = decay_model(np.exp(LAWS[law](np.arange(1.0, n + 1))))
-    assert found.outcome == law
-    rate = {"exponential": 0.2, "power": 1.2}[law]
-    low, high = found.accepted.interval
-    assert low <= rate <= high
-    assert high - low < 1e-8
-    assert found.accepted.misfit == pytest.approx(1)
-
-
-@pytest.mark.parametrize(("law", "rate"), [("exponential", 0.9), ("power", 4.0)])
-def test_laws_that_fall_to_rounding_level_are_recognised_in_a_matrix(law, rate):
-    i = np.arange(1.0, 33)
-    values = np.exp(-rate * i) if law == "exponential" else i**-rate
-    found = decay_model(spectrum(with_values(np.random.default_rng(2), values, 64, 32)))
-    assert found.outcome == law
-    low, high = found.accepted.interval
-    assert low <= rate <= high
-    assert found.dropped == sum(values <= 1e4 * 64 * np.finfo(float).eps * values[0])
-
-
-@pytest.mark.parametrize("law", LAWS)
-def test_noisy_laws_are_recognised_with_few_errors_and_true_rates_covered(law):
-    """200 seeds, factors of 3 %: at most 5 % other answers, never the wrong law, 90 % coverage."""
-    found, covered, rate = Counter(), 0, {"exponential": 0.2, "power": 1.2}[law]
-    for seed in range(200):
-        noise = 0.03 * np.random.default_rng(seed).normal(size=24)
-        one = decay_model(np.exp(LAWS[law](np.arange(1.0, 25)) + noise))
-        found[str(one.outcome)] += 1
-        low, high = getattr(one, law).interval
-        covered += low <= rate <= high
-    assert found[law] >= 190, found
-    assert sum(found[other] for other in LAWS if other != law) == 0
-    assert covered >= 180, covered
-
-
-def test_intervals_allow_for_neighbours_that_deviate_together():
-    """Factors of 10 %, as far as neighbours are apart: at least 90 % of 150 seeds; Student's covers 83 %."""
-    covered = 0
-    for seed in range(150):
-        noise = 0.1 * np.random.default_rng(seed).normal(size=32)
-        low, high = decay_model(np.exp(-0.1 * np.arange(32) + noise)).exponential.interval
-        covered += low <= 0.1 <= high
-    assert covered >= 135, covered
-
-
-@pytest.mark.parametrize(("m", "n"), [(64, 32), (128, 64), (40, 40)])
-def test_noise_decays_in_neither_way(m, n):
-    """Singular values of Gaussian matrices, at least 97 % of 60 seeds: neither; never a law."""
-    found = outcomes(lambda rng: np.linalg.svd(rng.normal(size=(m, n)), compute_uv=False), 60)
-    assert found["neither"] >= 58, found
-    assert found["exponential"] + found["power"] == 0
-
-
-def test_ten_values_of_noise_are_too_few_to_tell():
-    """A line is close to any ten smooth values: at most 5 % of 200 seeds are taken for a law."""
-    found = outcomes(lambda rng: np.linalg.svd(rng.normal(size=(64, 10)), compute_uv=False))
-    assert found["exponential"] + found["power"] <= 10, found
-
-
-def test_flat_spectra_do_not_decay():
-    assert decay_model(np.ones(20)).outcome is Decay.NEITHER
-    assert decay_model(spectrum(orthogonal(np.random.default_rng(0), 30, 20))).outcome is Decay.NEITHER
-    found = outcomes(lambda rng: np.exp(0.05 * rng.normal(size=32)))
-    assert found["exponential"] + found["power"] == 0, found
-
-
-def test_little_evidence_is_undecided():
-    assert decay_model(np.exp(-np.arange(5.0))).outcome is Decay.UNDECIDED
-    assert decay_model(np.zeros(20)).outcome is Decay.UNDECIDED
-    three = spectrum(with_values(np.random.default_rng(1), np.array([3.0, 2.0, 1.0]), 30, 20))
-    assert decay_model(three).used == 3, "what is at rounding level is no value"
-    i = np.arange(1.0, 13)
-    j = np.arange(1.0, 11)
-    between = decay_model(np.exp(-0.1 * j - 0.4 * np.log(j) + 0.1 * np.random.default_rng(2).normal(size=10)))
-    assert between.outcome is Decay.UNDECIDED
-    assert "likelihood ratio" in between.reason
-    noisy = np.exp(-0.2 * i + 0.02 * np.random.default_rng(3).normal(size=12))
-    clear = decay_model(noisy)
-    assert clear.outcome is Decay.EXPONENTIAL
-    assert decay_model(noisy, evidence=math.exp(2 * clear.log_evidence)).outcome is Decay.UNDECIDED
-
-
-def test_a_law_with_a_floor_of_noise_is_no_law_and_the_closer_one_is_named():
-    rng = np.random.default_rng(5)
-    found = decay_model(
-        spectrum(with_values(rng, np.exp(-0.4 * np.arange(32)), 64, 32) + 1e-3 * rng.normal(size=(64, 32)))
-    )
-    assert found.outcome is Decay.NEITHER
-    assert found.accepted is None
-    assert found.closer.law in (Decay.EXPONENTIAL, Decay.POWER)
-    assert str(found.closer.law) in found.reason
-
-
-# --- intruder dimensions ------------------------------------------------------------------------------------
-
-
-def test_a_new_strong_direction_is_the_one_intruder():
-    rng = np.random.default_rng(6)
-    base = with_values(rng, np.linspace(3, 1, 20), 40, 30)  # 10 output directions are unused
-    unused = np.linalg.svd(base)[2][-1]
-    tuned = base + 10 * np.outer(rng.normal(size=40) / np.sqrt(40), unused)
-    found = intruders({"w": base}, {"w": tuned}, tau=0.5)["w"]
-    assert found.indices == (0,)
-    assert found.similarities[0] < 0.2
-    assert intruders(base, 2 * base)["update"].count == 0
-    scaled = intruders(base.T, tuned.T, side="input")["update"]
-    np.testing.assert_allclose(scaled.similarities, found.similarities, atol=1e-12)
-
-
-def test_singular_values_that_are_not_simple_count_by_their_space():
-    rng = np.random.default_rng(7)
-    base = with_values(rng, np.array([5.0, 2, 2, 2, 2, 2, 1]), 12, 9)
-    u, s, vt = np.linalg.svd(base, full_matrices=False)
-    turn = orthogonal(rng, 5, 5)
-    similar = (u[:, 1:6] @ turn * (2 + 0.1 * np.arange(5)[::-1])) @ (vt[1:6].T @ turn).T
-    tuned = (u[:, :1] * s[:1]) @ vt[:1] + similar + (u[:, 6:7] * s[6:7]) @ vt[6:7]
-    plain = np.abs(np.linalg.svd(tuned, full_matrices=False)[2][:6] @ vt[:7].T).max(axis=1)
-    assert (plain < 0.9).any(), "single vectors of the base are an accident here"
-    found = intruders(base, tuned, top=6, tau=0.9)["update"]
-    assert found.count == 0
-    assert found.grouped == 0
-    back = intruders(tuned, base, top=6, tau=0.5)["update"]
-    assert back.grouped == 5
-    assert back.count == 0
-
-
-def test_a_group_has_as_many_intruders_as_new_directions():
-    base = np.diag([4.0, 3.0, 0, 0, 0])
-    tuned = np.diag([4.0, 3.0, 3.0, 3.0, 0])
-    found = intruders(base, tuned, top=2)["update"]
-    assert len(found.similarities) == 4, "a group is looked at as a whole"
-    assert found.count == 2
-    assert intruders(base, 0 * tuned)["update"].count == 0
-
-
-# --- whitening ----------------------------------------------------------------------------------------------
-
-
-def test_truncation_in_the_frobenius_norm_costs_25_times_the_least_loss():
-    update, moment = np.diag([2.0, 1.0]), np.diag([1.0, 100.0])
-    best = whitened_truncation(update, moment, 1)
-    assert best.loss == pytest.approx(4, rel=1e-14)
-    assert best.tail == pytest.approx(4, rel=1e-14)
-    np.testing.assert_allclose(best.update, np.diag([0.0, 1.0]), atol=1e-14)
-    assert layer_loss(truncated(update, 1), update, moment) == pytest.approx(100, rel=1e-14)
-    plain, other = exact([[2, 0], [0, 0]]), exact([[0, 0], [0, 1]])
-    delta, sigma = exact([[2, 0], [0, 1]]), exact([[1, 0], [0, 100]])
-    assert [layer_loss(D, delta, sigma) for D in (plain, other)] == [100, 4]
-
-
-@pytest.mark.parametrize("samples", [40, 3])
-def test_nothing_found_by_descent_beats_the_whitened_optimum(samples):
-    rng = np.random.default_rng(8)
-    update, x = rng.normal(size=(5, 4)), rng.normal(size=(samples, 5)) * np.array([1, 5, 0.2, 1, 2])
-    moment = second_moment(x)
-    for rank in (1, 2):
-        best = whitened_truncation(update, moment, rank)
-        found = descended(x / np.sqrt(samples), update, rank)
-        assert best.tail <= found * (1 + 1e-9)
-        assert best.tail >= found * (1 - 1e-5)
-        assert best.loss == pytest.approx(best.tail, rel=1e-9)
-        assert ((x @ (best.update - update)) ** 2).sum() / samples == pytest.approx(best.tail, rel=1e-9)
-        assert np.linalg.matrix_rank(best.update) <= rank
-        assert best.tail < layer_loss(truncated(update, rank), update, moment) * 0.99
-        assert best.tail == pytest.approx(whitened_spectrum(update, moment).tail(rank))
-        assert best.cut == max(0, 5 - samples)
-        assert best.unique == (samples >= 5)
-
-
-def test_white_inputs_give_the_plain_truncation_and_ties_are_not_unique():
-    update = np.random.default_rng(9).normal(size=(5, 4))
-    best = whitened_truncation(update, np.eye(5), 2)
-    np.testing.assert_allclose(best.update, truncated(update, 2), atol=1e-13)
-    assert not whitened_truncation(np.eye(3), np.eye(3), 1).unique
-    assert whitened_truncation(np.eye(3), np.eye(3), 3).unique
-    assert whitened_truncation(np.eye(3), np.eye(3), 0).unique
-    assert whitened_truncation(np.outer(np.ones(3), np.ones(2)), np.eye(3), 2).unique, "the update itself"
-    swapped = whitened_truncation(np.diag([2.0, 1.0]), np.diag([1.0, 4.0]), 1)
-    assert not swapped.unique, "whitening made a tie"
-    factors = LowRank(update[:, :2], update[:2])
-    dense = whitened_spectrum(factors.A @ factors.B, np.diag([1.0, 2, 3, 4, 5]))
-    thin = whitened_spectrum(factors, np.diag([1.0, 2, 3, 4, 5]))
-    np.testing.assert_allclose(thin.values, dense.values[:2], rtol=1e-12)
-
-
-# --- recommended ranks --------------------------------------------------------------------------------------
-
-
-def cheapest_by_brute_force(found, limit):
-    """The least parameters over all assignments of ranks."""
-    everything = itertools.product(*(range(len(one.values) + 1) for one in found.values()))
-    return min(
-        sum(rank * sum(one.shape) for rank, one in zip(ranks, found.values(), strict=True))
-        for ranks in everything
-        if sum(one.tail(rank) for rank, one in zip(ranks, found.values(), strict=True)) <= limit
-    )
-
-
-@st.composite
-def networks(draw):
-    """A few layers with tied, zero and steep spectra."""
-    layers = {}
-    for index in range(draw(st.integers(1, 3))):
-        m, n = draw(st.integers(1, 9)), draw(st.integers(1, 5))
-        values = draw(
-            st.lists(st.sampled_from([0.0, 0.1, 1.0, 1.0, 2.0, 3.5]), min_size=0, max_size=min(m, n, 4))
-        )
-        layers[f"w{index}"] = Spectrum(np.sort(np.array(values))[::-1], (m, n))
-    return layers
-
-
-@given(layers=networks(), share=st.sampled_from([0.1, 0.5, 0.75, 0.9, 0.99, 1.0]))
-def test_recommended_ranks_keep_the_share_and_the_certificate_is_right(layers, share):
-    found = recommend_rank(layers, share=share)
-    energy = sum(one.energy for one in layers.values())
-    for way in (found.each, found.uniform, found.cheapest):
-        assert way.tail <= (1 - share) * energy + 1e-12 * energy
-        assert way.share >= share - 1e-12
-        assert way.parameters == sum(r * sum(layers[name].shape) for name, r in way.ranks.items())
-    for name, rank in found.each.ranks.items():
-        assert layers[name].share(rank) >= share - 1e-12
-        assert rank == 0 or layers[name].share(rank - 1) < share
-    top = max(found.uniform.ranks.values())
-    assert top == 0 or sum(one.tail(top - 1) for one in layers.values()) > (1 - share) * energy
-    best = cheapest_by_brute_force(layers, (1 - share + 1e-13) * energy)
-    assert found.least_parameters <= best <= found.cheapest.parameters
-    assert found.gap < max(sum(one.shape) for one in layers.values())
-    if len({sum(one.shape) for one in layers.values()}) == 1:
-        assert found.gap == 0, "with equal costs the greedy way is optimal"
-
-
-def test_the_greedy_way_may_miss_the_optimum_and_says_so():
-    layers = {"a": Spectrum(np.array([3.0, 1.0]), (7, 2)), "b": Spectrum(np.array([3.0, 2.0]), (2, 8))}
-    found = recommend_rank(layers, share=0.8)
-    assert found.least_parameters == 20
-    assert cheapest_by_brute_force(layers, 0.2 * 23) == 28
-    assert found.cheapest.parameters == 29
-    assert found.gap == 9
-
-
-def test_cheap_ranks_are_bought_first_and_superfluous_ones_given_back():
-    wide, thin = Spectrum(np.array([3.2]), (60, 40)), Spectrum(np.array([3.0, 3.0]), (5, 5))
-    assert recommend_rank({"wide": wide, "thin": thin}, share=0.63).cheapest.ranks == {"wide": 0, "thin": 2}
-    wide, thin = Spectrum(np.array([10.0]), (60, 40)), Spectrum(np.array([3.3]), (5, 5))
-    found = recommend_rank({"wide": wide, "thin": thin}, share=0.85)
-    assert found.cheapest.ranks == {"wide": 1, "thin": 0}, "thin, bought first, is superfluous"
-    assert found.gap == 0
-
-
-@pytest.mark.parametrize("norm", [0.0, 0.7])
-def test_a_stated_loss_is_kept_by_every_quadratic_that_meets_the_hypotheses(norm):
-    rng, beta, eps = np.random.default_rng(10), 3.0, 0.05
-    update = {"a": rng.normal(size=(6, 4)) * 0.3, "b": with_values(rng, np.exp(-1.0 * np.arange(4)), 8, 5)}
-    found = recommend_rank(update, loss=eps, smoothness=beta, gradient_norm=norm)
-    d = sum(leaf.size for leaf in update.values())
-    worst = 0.0
-    for way in (found.each, found.uniform, found.cheapest):
-        cut = np.concatenate([(truncated(update[n], r) - update[n]).ravel() for n, r in way.ranks.items()])
-        gradient = norm * cut / max(np.linalg.norm(cut), 1e-300)  # the worst direction
-        for H in (beta * np.eye(d), beta * np.diag(rng.uniform(-1, 1, d))):
-            rise = gradient @ cut + cut @ H @ cut / 2
-            assert rise <= eps * (1 + 1e-12)
-            worst = max(worst, rise)
-    assert worst > 0.3 * eps, "a bound that is never approached would hide a wrong constant"
-    assert found.loss == eps
-    one = recommend_rank(
-        np.diag([1.0, 0.5]), loss=0.125 * beta + 0.5 * norm, smoothness=beta, gradient_norm=norm
-    )
-    assert (
-        recommend_rank(
-            np.diag([1.0, 0.5]), loss=0.124 * beta + 0.5 * norm, smoothness=beta, gradient_norm=norm
-        ).each.ranks["update"]
-        == 2
-    )
-    assert one.loss == 0.125 * beta + 0.5 * norm
-
-
-def test_a_gradient_gives_ranks_of_the_first_step_and_says_that_it_is_an_estimate():
-    rng, beta = np.random.default_rng(11), 2.0
-    G = with_values(rng, np.exp(-0.5 * np.arange(6)), 10, 6)
-    found = recommend_rank(gradient={"w": G}, share=0.8)
-    part = truncated(G, found.each.ranks["w"])
-    full, low = ((eta := 1 / beta) * (G * D).sum() - beta / 2 * eta**2 * (D**2).sum() for D in (G, part))
-    assert low >= 0.8 * full
-    assert "first step" in found.estimated
-
-
-def test_second_moments_are_of_the_outputs():
-    rng = np.random.default_rng(12)
-    update, x = rng.normal(size=(6, 4)), rng.normal(size=(50, 6)) * np.array([9, 1, 1, 1, 1, 1])
-    found = recommend_rank(update, share=0.7, second_moments=second_moment(x))
-    rank = found.each.ranks["update"]
-    best = whitened_truncation(update, second_moment(x), rank)
-    outputs = ((x @ update) ** 2).sum() / 50
-    assert best.loss <= 0.3 * outputs
-    assert rank < recommend_rank(update, share=0.7).each.ranks["update"]
-
-
-def test_what_is_shown_is_short_and_names_both_kinds_of_statement():
-    rng = np.random.default_rng(13)
-    update = {f"layers/{k}/kernel": rng.normal(size=(32, 16)) for k in range(3)}
-    for found in (
-        recommend_rank(update),
-        recommend_rank(update, loss=0.1, smoothness=2.0, gradient_norm=1e-3),
-        recommend_rank(gradient=update),
-        recommend_rank({k: 0 * v for k, v in update.items()}),
-    ):
-        lines = repr(found).splitlines()
-        assert max(map(len, lines)) <= 79
-        assert any(line.startswith("guaranteed:") for line in lines)
-        assert any(line.startswith("estimated:") for line in lines)
-        assert len(found.records) == 3
