@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import textwrap
+from collections import Counter
 
-from ..claims import Evidence, Outcome, Source
+from ..claims import Evidence, Outcome
 from ..render import WIDTH
 from ..report import Report
 
@@ -25,20 +26,16 @@ def slack_table(report: Report) -> list[str]:
 
     A printed bound below 1 is violated and marked with an exclamation mark.
     """
-    rows: dict[tuple[str, str], dict[str, list[Evidence]]] = {}
-    for e in report.evidence:
-        if e.source is Source.OBSERVED and e.claim in SLACK and e.lhs is not None:
-            key = (e.subject["network"], e.subject["method"])
-            rows.setdefault(key, {}).setdefault(e.claim, []).append(e)
+    rows = report.observed(*SLACK)
     if not rows:
         return []
     lines = ["bound / measured deviation at the input that comes closest (! = bound violated,"]
     lines += ["~ = not covered by the claim), median over seeds", "-" * WIDTH]
-    lines.append(f"{'network':<12}{'method':<10}" + "".join(f"{name:>9}" for name in SLACK.values()))
+    lines.append(f"{'network':<12}{'method':<13}" + "".join(f"{name:>9}" for name in SLACK.values()))
     lines.append("-" * WIDTH)
     for (network, method), found in rows.items():
         cells = "".join(f"{_slack_cell(found.get(claim, [])):>9}" for claim in SLACK)
-        lines.append(f"{network:<12}{method:<10}{cells}")
+        lines.append(f"{network:<12}{method:<13}{cells}")
     return [*lines, "-" * WIDTH]
 
 
@@ -52,12 +49,19 @@ def _slack_cell(found: list[Evidence]) -> str:
 
 
 def layer_table(report: Report) -> list[str]:
-    """Where a bound loses: its slack after each layer, per network and method, the median over seeds."""
-    rows: dict[tuple[str, ...], list[tuple]] = {}
-    for e in report.evidence:
-        if e.claim in LAYERED and e.layers:
-            key = (e.subject["network"], e.subject["method"], LAYERED[e.claim])
-            rows.setdefault(key, []).append(e.layers)
+    """Where a bound loses: its slack after each layer, the median over seeds.
+
+    Of each network only the methods with the most seeds are shown.
+    """
+    found = {
+        (*key, LAYERED[claim]): [e.layers for e in evidence if e.layers]
+        for key, claims in report.observed(*LAYERED).items()
+        for claim, evidence in claims.items()
+    }
+    most = Counter()
+    for (network, *_), layers in found.items():
+        most[network] = max(most[network], len(layers))
+    rows = {key: layers for key, layers in found.items() if layers and len(layers) == most[key[0]]}
     if not rows:
         return []
     lines = ["slack after each layer (. = nothing moved there)", "-" * WIDTH]
@@ -70,6 +74,6 @@ def layer_table(report: Report) -> list[str]:
                 if slacks
                 else f"{same_layer[0]['layer']} ."
             )
-        text = f"{network:<12}{method:<9}{name:<7}" + ", ".join(cells)
-        lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * 28, break_on_hyphens=False)
+        text = f"{network:<12}{method:<13}{name:<6}" + ", ".join(cells)
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * 31, break_on_hyphens=False)
     return [*lines, "-" * WIDTH]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from ..claims import Evidence, Source
+from ..claims import Evidence
 from ..render import WIDTH
 from ..report import Report
 
@@ -13,12 +13,7 @@ COUNTED, RANKED, STARTED, MISSED, LOST = "T1.3", "T1.R12", "T1.R13", "T1.23", "T
 
 def image_table(report: Report) -> list[str]:
     """One row per network and method: counts, distance, and the share of functions lost."""
-    wanted = {COUNTED, RANKED, STARTED, MISSED, LOST}
-    rows: dict[tuple[str, str], dict[str, list[Evidence]]] = {}
-    for e in report.evidence:
-        if e.source is Source.OBSERVED and e.claim in wanted and e.lhs is not None:
-            key = (e.subject["network"], e.subject["method"])
-            rows.setdefault(key, {}).setdefault(e.claim, []).append(e)
+    rows = report.observed(COUNTED, RANKED, STARTED, MISSED, LOST)
     if not rows:
         return []
     lines = ["what each method reaches; distance: of the fully fine-tuned update from Im g,"]
@@ -35,7 +30,7 @@ def image_table(report: Report) -> list[str]:
 
 def _row(network: str, method: str, found: dict[str, list[Evidence]]) -> str:
     def side(claim: str, name: str) -> float | None:
-        values = [float(getattr(e, name)) for e in found.get(claim, ())]
+        values = [float(getattr(e, name)) for e in found.get(claim, ()) if e.lhs is not None]
         return statistics.median(values) if values else None
 
     k, dimension = side(COUNTED, "lhs"), side(RANKED, "lhs")
