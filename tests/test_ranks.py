@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from peftproof.models.methods import LoRA
 from peftproof.models.mlp import MLPConfig, mlp, mlp_from_arrays
+from peftproof.models.network import Network
 from peftproof.theorems import linalg, ranks
 from peftproof.theorems.ranks import Products
 
@@ -138,6 +139,43 @@ def test_a_lower_bound_needs_no_gap_and_counts_nothing_that_may_be_rounding():
     assert (found.rank, found.lower_bound) == (11, True)  # above 1e4 · 40 · 2e-16 = 9e-11
     assert ranks.rank_at_least(with_values(np.ones(5), (40, 30))).rank == 5
     assert ranks.rank_at_least(np.zeros((3, 4))).rank == 0
+
+
+def test_rounding_of_the_matrix_itself_is_not_taken_for_rank():
+    # A linear network of five inputs has functional dimension 5. Huge weights that cancel, in pairs of equal
+    # units and in opposite outputs, make noise of its Jacobian that stands six orders above rounding.
+    rng = np.random.default_rng(0)
+    first, huge, signs = (
+        rng.normal(size=(20, 5)),
+        1e12 * rng.normal(size=20),
+        np.r_[np.ones(15), -np.ones(15)],
+    )
+    sizes = np.tile(np.abs(rng.normal(size=15)), 2)
+    weights = [np.r_[first, first], np.outer(sizes, np.r_[huge, -huge]), signs[None]]
+    network, x = mlp_from_arrays(weights, activation="identity"), rng.normal(size=(100, 5))
+    jacobian = ranks.functional_jacobian(network, x)
+    assert ranks.rank_at_least(jacobian).rank > 5, "taken at face value it has more"
+    assert ranks.functional_rank(network, x).rank in (None, 5)
+    for budget in (2**29, 1):
+        assert ranks.enough(network, x, 60, budget_bytes=budget).rank <= 5
+    assert ranks.rank_at_least(np.diag([1.0, 1e-3]), error=1e-4).rank == 1
+
+
+def test_kinks_are_no_dimensions():
+    # max(w, 0) - max(-w, 0) - w is zero for every w, and automatic differentiation gives -1 at w = 0.
+    def apply(params, x):
+        w = params["w"]
+        return (jax.nn.relu(w) - jax.nn.relu(-w) - w)[None, :] * x
+
+    network = Network(apply, {"w": jnp.zeros(2)}, name="kink")
+    x = np.eye(2)
+    assert ranks.functional_rank(network, x).rank == 2
+    assert ranks.enough(network, x, 2).rank == 0
+
+
+def test_a_matrix_that_is_not_seen_is_not_called_zero():
+    blind = Products((30, 20), lambda v: 0 * np.ones((30, v.shape[1])) + (v.shape[1] == 10), lambda u: u[:20])
+    assert ranks.products_rank(blind).rank is None
 
 
 def test_zero_empty_and_full_matrices():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sympy
 
+from peftproof.models import tree
 from peftproof.models.methods import LTSFT, SUPPORT, BitFit, Full, LoRA, Mask, Prefix, SerialAdapter, method
 from peftproof.models.mlp import MLPConfig, mlp, mlp_from_arrays
 from peftproof.models.transformer import TransformerConfig, transformer
@@ -182,6 +183,55 @@ def test_verdict_is_strict_with_a_witness_that_phi_cannot_follow(network, x):
     for leaf in jax.tree.leaves(tangent):
         span = np.asarray(leaf).reshape(len(along), -1)
         assert np.linalg.norm(span.T @ along) <= 1e-8 * np.linalg.norm(span) * np.linalg.norm(along)
+
+
+def test_verdict_counts_only_on_what_no_rounding_can_lower():
+    # Rows of the block that differ by one unit in the last place: the numerical rank is 1, the rank is not.
+    block = np.random.default_rng(2).normal(size=(4, 5))
+    block[1:] = block[0] * (1 + np.finfo(float).eps * np.arange(5))
+    rotated = mlp_from_arrays([block.T])
+    found = subset.verdict(rotated, method("oft-b4"), np.eye(4))
+    assert method("oft-b4").image(rotated).dimension == 3 < found.reach == 6
+
+
+def test_verdict_is_not_fooled_by_rounding_in_the_jacobian():
+    # Functional dimension 5, and a method of 5 parameters that has it all; see test_ranks for the weights.
+    rng = np.random.default_rng(0)
+    first, huge = rng.normal(size=(20, 5)), 1e12 * rng.normal(size=20)
+    sizes, signs = np.tile(np.abs(rng.normal(size=15)), 2), np.r_[np.ones(15), -np.ones(15)]
+    weights = [np.r_[first, first], np.outer(sizes, np.r_[huge, -huge]), signs[None]]
+    noisy, x = mlp_from_arrays(weights, activation="identity"), rng.normal(size=(100, 5))
+    chosen = Mask.of({"layers/0/kernel": np.arange(0, 200, 40)})
+    assert subset.verdict(noisy, chosen, x).relation is subset.Relation.NOT_DECIDED
+
+
+def test_verdict_looks_beside_an_exceptional_start_and_needs_no_witness(x):
+    # With a head of zeros the network moves in 4 directions per hidden unit and bias only: no witness there.
+    made = mlp(MLPConfig((6, 8, 4)), KEY, jnp.float64)
+    zeroed = tree.paths(made.params)
+    zeroed["layers/1/kernel"] = jnp.zeros_like(zeroed["layers/1/kernel"])
+    network = made.with_params(tree.from_paths(zeroed))
+    found = subset.verdict(network, Full("layers/1/*"), x)
+    assert found.relation is subset.Relation.STRICTLY_INSIDE
+    assert found.witness is None, "at θ₀ the head is all that moves the outputs"
+
+
+def test_verdict_finds_a_witness_where_parameters_outnumber_outputs(network, x):
+    chosen = method("loha-r1")  # k = 48 and more, 24 dimensions
+    found = subset.verdict(network, chosen, x[:9])
+    assert found.reach < found.functional.rank <= 36 < chosen.reparameterize(network).k
+    assert found.effect > 0.99
+
+
+def test_verdict_counts_parameters_where_a_method_knows_no_image(network, x):
+    class Unknown(Full):
+        """Full fine-tuning of some leaves that says nothing of its image."""
+
+        def image(self, network):
+            raise ValueError("no closed form")
+
+    found = subset.verdict(network, Unknown("layers/1/bias"), x)
+    assert (found.relation, found.reach) == (subset.Relation.STRICTLY_INSIDE, 4)
 
 
 def test_verdict_is_not_given_on_few_inputs_nor_where_nothing_is_lost(network, x):

@@ -127,6 +127,7 @@ class Composition(Method):
             formula=" + ".join(dict.fromkeys(image.formula for image in images)),
             project=project,
             exact=all(image.exact for image in images),
+            at_most=sum(image.bound for image in images),
         )
 
 
@@ -251,6 +252,11 @@ class S4(Composition):
             raise ValueError(
                 f"network: {network.name!r} is no transformer, and S4 needs attention for its prefixes; "
                 "compose methods of your choice with Composed"
+            )
+        if not any(path.endswith("/bias") for path in tree.paths(network.params)):
+            raise ValueError(
+                f"network: {network.name!r} has no biases, and S4 needs those of its blocks for BitFit; "
+                "build it with biases=True, or compose methods of your choice with Composed"
             )
         groups = spindle(network.architecture.depth)
 

@@ -27,7 +27,8 @@ def nearest_by_descent(
         seed: of the random starts.
 
     Returns:
-        The best g(Φ) that was found, by path: its distance is an upper estimate.
+        The best g(Φ) that was found, by path: its distance is an upper estimate, and no larger than that of
+        the usual start, which for most methods is the norm of Δ.
 
     References:
         Liu and Nocedal, *On the limited memory BFGS method for large scale optimization*, 1989.
@@ -58,5 +59,6 @@ def nearest_by_descent(
         )
         for start in begin
     ]
-    best = min(runs, key=lambda run: run.fun)
-    return {path: np.asarray(leaf) for path, leaf in made.changes(unravel(jnp.asarray(best.x))).items()}
+    found = [(run.fun, run.x) for run in runs] + [(float(value(vector, wanted)[0]), np.asarray(vector))]
+    best = min(found, key=lambda one: one[0])[1]
+    return {path: np.asarray(leaf) for path, leaf in made.changes(unravel(jnp.asarray(best))).items()}

@@ -29,7 +29,7 @@ class DoRA(Ranked):
     """
 
     stem: ClassVar[str] = "dora"
-    formula: ClassVar[str] = "Σ r(m + n − r) + min(n, (m − r)(n − r)), n outputs"
+    formula: ClassVar[str] = "Σ r(m + n − r) + min(n, (m − r)(n − r)), n outputs, for almost every kernel"
 
     def sizes(self, path: str, shape: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         """A (in, r), B (r, out) and mu (out,)."""
@@ -45,7 +45,7 @@ class DoRA(Ranked):
     def update(self, path: str, kernel: Float[Array, "i o"], parts: Parts) -> Float[Array, "i o"]:
         """Δkernel = (‖w₀‖ + μ) (W₀ + A B) / ‖w₀ + (A B)‖ − W₀, by columns."""
         moved = kernel + parts["A"] @ parts["B"]
-        before, after = (jnp.sqrt(_positive((w**2).sum(axis=0))) for w in (kernel, moved))
+        before, after = jnp.sqrt((kernel**2).sum(axis=0)), jnp.sqrt(_positive((moved**2).sum(axis=0)))
         return moved * ((before + parts["mu"]) / after)[None, :] - kernel
 
     def branch(
@@ -56,9 +56,7 @@ class DoRA(Ranked):
         squared = (kernel**2).sum(axis=0)
         cross = jnp.einsum("io,is,so->o", kernel, parts["A"], parts["B"])
         added = jnp.einsum("so,st,to->o", parts["B"], parts["A"].T @ parts["A"], parts["B"])
-        scale = (jnp.sqrt(_positive(squared)) + parts["mu"]) / jnp.sqrt(
-            _positive(squared + 2 * cross + added)
-        )
+        scale = (jnp.sqrt(squared) + parts["mu"]) / jnp.sqrt(_positive(squared + 2 * cross + added))
         row = (1,) * (x.ndim - 1) + (-1,)
         return (value + (x @ parts["A"]) @ parts["B"]) * scale.reshape(row) + bias
 
@@ -66,12 +64,19 @@ class DoRA(Ranked):
         """LoRA's dimension and one length per output, as long as there is room for both.
 
         Scaling the columns leaves the set W₀ + {rank r} unless the scaling is tangent to it, which imposes
-        (m − r)(n − r) generic conditions on n numbers. At B = 0 a column moves along itself (by μ) and along
-        what A spans beside it: min(r + 1, m) directions.
+        (m − r)(n − r) generic conditions on n numbers, (n − r) min(m − r, ρ) for a kernel of rank ρ. At B = 0
+        a column moves along itself (by μ) and along what A spans beside it: min(r + 1, m) directions. A
+        column of zeros is no direction that μ could scale, and at the start it does not move at all.
         """
         (m, n), r = kernel.shape, self.rank
-        dimension = low_rank_dimension((m, n), r) + min(n, (m - r) * (n - r))
-        return Facts(dimension, n * min(r + 1, m), (lambda D: D) if r == min(m, n) else None)
+        columns, base = int(((kernel**2).sum(axis=0) > 0).sum()), low_rank_dimension((m, n), r)
+        room = (n - r) * min(m - r, int(np.linalg.matrix_rank(kernel)))
+        return Facts(
+            dimension=base + min(columns, room),
+            initial_rank=columns * min(r + 1, m),
+            project=(lambda D: D) if r == min(m, n) else None,
+            at_most=base + min(columns, (m - r) * (n - r)),
+        )
 
     def guess(
         self, kernel: Float[np.ndarray, "i o"], target: Float[np.ndarray, "i o"]
@@ -86,5 +91,8 @@ class DoRA(Ranked):
 
 
 def _positive(square: Float[Array, " o"]) -> Float[Array, " o"]:
-    """Squared lengths, with 1 in place of 0: a column of zeros has no direction, and stays one."""
+    """Squared lengths to divide by, with 1 in place of 0: a column of zeros has no direction, and stays one.
+
+    Its length in the numerator is 0, so that g is continuous at the start and does not jump to length one.
+    """
     return jnp.where(square > 0, square, jnp.ones_like(square))

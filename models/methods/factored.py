@@ -30,11 +30,18 @@ class Facts:
         dimension: generic dimension there.
         initial_rank: rank of the Jacobian at the usual initialisation.
         project: maps an update to the nearest point; None if only a search can.
+        at_most: as `Image.at_most`.
     """
 
     dimension: int
     initial_rank: int
     project: Callable[[Float[np.ndarray, "i o"]], Float[np.ndarray, "i o"]] | None = None
+    at_most: int | None = None
+
+    @property
+    def bound(self) -> int:
+        """The dimension, or what is proved to be no smaller."""
+        return self.dimension if self.at_most is None else self.at_most
 
 
 class Factored(Method):
@@ -152,6 +159,7 @@ class Factored(Method):
             formula=self.formula,
             project=project,
             exact=exact,
+            at_most=sum(one.bound for one in facts.values()),
         )
 
     def searched(self, network: Network, target: Mapping[str, np.ndarray]) -> Changes:

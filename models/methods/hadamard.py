@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..network import Layer
-from .factored import Facts, Parts, Ranked, low_rank_dimension
+from .factored import Facts, Parts, Ranked, low_rank_dimension, truncated
 from .lora import factors_of, split
 
 
@@ -55,9 +55,9 @@ class HiRA(Ranked):
     def facts(self, path: str, kernel: Float[np.ndarray, "i o"]) -> Facts:
         """Multiplying by a kernel without zeros is invertible: the dimensions are LoRA's.
 
-        Zeros cut entries out; the rank that is left is then measured, at a generic and at the usual point.
-        The
-        nearest point is a low-rank approximation with weights, for which no closed form is known.
+        Zeros cut entries out; the rank that is left is then measured, at a generic and at the usual point. It
+        is at most LoRA's, and at most the number of entries. The nearest point is a low-rank approximation
+        with weights, for which no closed form is known.
         """
         rank, zeros = self.rank, kernel == 0
         if not zeros.any():
@@ -68,7 +68,8 @@ class HiRA(Ranked):
             dimension = masked_rank(A, B, ~zeros)
             initial = int(np.minimum(rank, (~zeros).sum(axis=0)).sum())
         project = (lambda D: np.where(zeros, 0.0, D)) if rank == min(kernel.shape) else None
-        return Facts(dimension, initial, project)
+        at_most = min(low_rank_dimension(kernel.shape, rank), int((~zeros).sum()))
+        return Facts(dimension, initial, project, at_most)
 
     def guess(
         self, kernel: Float[np.ndarray, "i o"], target: Float[np.ndarray, "i o"]
@@ -135,12 +136,12 @@ class LoHa(Ranked):
     def facts(self, path: str, kernel: Float[np.ndarray, "i o"]) -> Facts:
         """Two matrices of rank r, less the scalings u vᵀ that one can hand the other; generic, as computed.
 
-        Rank-one scalings of rows and columns keep both ranks, which takes m + n − 1 away from twice r (m +
-        n − r).
-        At B₂ = 0 only dB₂ moves: r · out directions, as A₁ B₁ has no zeros.
+        Rank-one scalings of rows and columns keep both ranks, which takes m + n − 1 away from twice
+        r (m + n − r). At B₂ = 0 only dB₂ moves: r · out directions, as A₁ B₁ has no zeros. Entrywise products
+        of matrices of rank 1 are the matrices of rank 1, and with a factor of full rank everything is
+        reached: there the nearest point is known.
         """
-        m, n = kernel.shape
-        dimension = min(m * n, 2 * low_rank_dimension((m, n), self.rank) - (m + n - 1))
-        return Facts(
-            dimension, self.rank * n, (lambda D: D) if dimension == m * n == self.rank * max(m, n) else None
-        )
+        (m, n), r = kernel.shape, self.rank
+        dimension = min(m * n, 2 * low_rank_dimension((m, n), r) - (m + n - 1))
+        known = r == 1 or r == min(m, n)
+        return Facts(dimension, r * n, (lambda D: truncated(D, r)) if known else None)

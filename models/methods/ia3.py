@@ -124,7 +124,9 @@ class IA3(Method):
             for layer in outputs
         ] + [(1, [f"{layer}/kernel"]) for layer in inputs]
         squares = [_over(axis, [leaves[path] ** 2 for path in paths]) for axis, paths in groups]
-        dimension = sum(int(np.count_nonzero(square)) for square in squares)
+        # Counted by entries: the square of a tiny weight may be 0 in floating point, and the weight is not.
+        moving = [_over(axis, [(leaves[path] != 0).astype(int) for path in paths]) for axis, paths in groups]
+        dimension = sum(int(np.count_nonzero(count)) for count in moving)
 
         def project(target: Mapping[str, np.ndarray]) -> Changes:
             near = {}

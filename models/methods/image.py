@@ -22,6 +22,8 @@ class Image:
             image in Frobenius norm (or, if `exact` is False, to the best point that a search found).
         exact: whether `project` is proved to return a nearest point; if not, the distance is an upper
             estimate.
+        at_most: a bound of the dimension that no rounding can make too small, where `dimension` itself rests
+            on a numerical rank of the base parameters; None where it does not.
     """
 
     dimension: int
@@ -30,3 +32,9 @@ class Image:
     formula: str
     project: Callable[[Mapping[str, np.ndarray]], Changes]
     exact: bool = True
+    at_most: int | None = None
+
+    @property
+    def bound(self) -> int:
+        """The dimension, or what is proved to be no smaller: what a certificate may count on."""
+        return self.dimension if self.at_most is None else self.at_most

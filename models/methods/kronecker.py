@@ -156,11 +156,17 @@ class LoKr(Factored):
         return layer(x) + jnp.einsum("...pr,rq->...pq", half, D).reshape(*x.shape[:-1], -1)
 
     def facts(self, path: str, kernel: Float[np.ndarray, "i o"]) -> Facts:
-        """The factor A, the matrices of rank r, and one scaling between them; r · n₂ directions at D = 0."""
+        """The factor A, the matrices of rank r, and one scaling between them; r · n₂ directions at D = 0.
+
+        With a second factor of full rank this is KronA, with a number for a first one LoRA: there the nearest
+        point is known.
+        """
         A, (m2, n2) = sides(kernel.shape)
         r, project = self.rank, None
         if r == min(m2, n2):
             project = KronA(self.targets).facts(path, kernel).project
+        elif math.prod(A) == 1:
+            project = lambda D: truncated(D, r)  # noqa: E731  (as short as its siblings)
         return Facts(math.prod(A) + low_rank_dimension((m2, n2), r) - 1, r * n2, project)
 
     def guess(

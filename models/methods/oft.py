@@ -92,16 +92,18 @@ class OFT(Factored):
         """Rotations of b inputs, less those that fix what the block of the kernel spans.
 
         A block of rank ρ is fixed by the rotations of the other b − ρ dimensions. The image is the same at
-        every
-        Φ up to a rotation, so that the rank is the same everywhere. The nearest point is orthogonal
-        Procrustes with
-        determinant one (Schönemann 1966; Kabsch 1976), of the closure, since the Cayley transform leaves
-        out the
-        half turns.
+        every Φ up to a rotation, so that the rank is the same everywhere. The nearest point is orthogonal
+        Procrustes with determinant one (Schönemann 1966; Kabsch 1976), of the closure, since the Cayley
+        transform leaves out the half turns. ρ is a numerical rank; rows and columns that are not zero bound
+        it from above whatever the rounding.
         """
         b, blocks = self.block, kernel.reshape(-1, self.block, kernel.shape[1])
-        ranks = [int(np.linalg.matrix_rank(one)) for one in blocks]
-        dimension = sum(b * (b - 1) // 2 - (b - rank) * (b - rank - 1) // 2 for rank in ranks)
+
+        def orbit(ranks: list[int]) -> int:
+            return sum(b * (b - 1) // 2 - (b - rank) * (b - rank - 1) // 2 for rank in ranks)
+
+        dimension = orbit([int(np.linalg.matrix_rank(one)) for one in blocks])
+        at_most = orbit([min(int((one != 0).any(axis=axis).sum()) for axis in (0, 1)) for one in blocks])
 
         def project(update: Float[np.ndarray, "i o"]) -> Float[np.ndarray, "i o"]:
             u, _, vt = np.linalg.svd((blocks + update.reshape(blocks.shape)) @ blocks.transpose(0, 2, 1))
@@ -110,4 +112,4 @@ class OFT(Factored):
             rotation = (u * signs[:, None, :]) @ vt
             return (rotation @ blocks - blocks).reshape(kernel.shape)
 
-        return Facts(dimension, dimension, project)
+        return Facts(dimension, dimension, project, at_most)

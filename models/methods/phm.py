@@ -226,7 +226,7 @@ class Compacter(PHM):
             ),
             initial_rank=sum(n * ranks[path] * shape[1] for path, shape in cut.items()),
             linear=False,
-            formula="n³ − n + Σ n f(in/n + out/n − f)",
+            formula="(n² − n) min(n, q) + n (τ + min(n − 1, q − τ)), q entries of a B, τ of rank f",
             project=project,
             exact=full,
         )
@@ -252,9 +252,11 @@ class Compacter(PHM):
 def compacter_dimension(n: int, targets: list[tuple[tuple[int, int], int]]) -> int:
     r"""Generic dimension of the updates of targets that share A_i, from the shape and rank f of their B_i.
 
-    $$(n^2 - n)\min(n, q) + n\,(\tau + \min(n - 1, q - \tau)),$$ summed over the targets: q the entries of a
-    B_i and τ = Σ f(m + n − f) the dimension of the matrices of rank f. If both minima are the first number,
-    this is $n^3 - n + n\tau$: all parameters but f² per factorization and one scaling per term.
+    $$(n^2 - n)\min(n, q) + n\,(\tau + \min(n - 1, q - \tau)),$$
+
+    summed over the targets: q the entries of a B_i and τ = Σ f(m + n − f) the dimension of the matrices of
+    rank f. If both minima are the first number, this is $n^3 - n + n\tau$: all parameters but f² per
+    factorization and one scaling per term.
 
     Proof: write a tangent vector Σ dA_i ⊗ B_i + A_i ⊗ dB_i in a basis of the n × n matrices that extends the
     A_i, which generic ones allow. Its n² − n other coordinates are arbitrary combinations of the B_i, which

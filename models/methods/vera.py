@@ -63,7 +63,9 @@ class VeRA(Ranked):
         """All of out + r parameters but one: d and b may be scaled against each other.
 
         Since A is injective (r ≤ in), an update shows the products b_j d_s B_{sj}, and B has no zeros, so
-        that it
-        shows b dᵀ. At b = 0 only db moves, one direction per output.
+        that it shows b dᵀ. At b = 0 only db moves, one direction per output. For r = 1 the updates are all
+        a bᵀ with the one frozen column a: a subspace, with its projector.
         """
-        return Facts(kernel.shape[1] + self.rank - 1, kernel.shape[1])
+        a = self.frozen(kernel.shape)[0]
+        project = (lambda D: a @ (a.T @ D) / (a**2).sum()) if self.rank == 1 else None
+        return Facts(kernel.shape[1] + self.rank - 1, kernel.shape[1], project)

@@ -33,31 +33,33 @@ class Products:
     left: Callable[[Float[np.ndarray, "m s"]], Float[np.ndarray, "n s"]]
 
 
-def products_rank(products: Products, *, at_most: int | None = None, seed: int = 0) -> Rank:
+def products_rank(
+    products: Products, *, at_most: int | None = None, seed: int = 0, error: float = 0.0
+) -> Rank:
     r"""The rank of a matrix that is never formed, from a sketch of its range.
 
     Q is an orthonormal basis of A Ω for Gaussian Ω, grown in blocks until A's image of new vectors is
     rounding.  Then
 
-    $$\sigma_i(Q^T A) \le \sigma_i(A), \qquad \sigma_{\rho+1}(A) \le \|(I - QQ^T) A\| + \sigma_{\rho+1}(Q^T
-    A), \qquad
+    $$\sigma_i(Q^T A) \le \sigma_i(A), \qquad
+    \sigma_{\rho+1}(A) \le \|(I - QQ^T) A\| + \sigma_{\rho+1}(Q^T A), \qquad
     \|(I - QQ^T) A\| \le 10\sqrt{2/\pi}\, \max_{i \le q} \|(I - QQ^T) A \omega_i\|,$$
 
-    the last with probability at least $1 - 10^{-q}$ over q Gaussian vectors ω, here 10.  Memory is (m +
-    n)(ρ + q)
-    numbers.
+    the last with probability at least $1 - 10^{-q}$ over q Gaussian vectors ω, here 10, which are drawn after
+    Q and independently of it.  Memory is (m + n)(ρ + q) numbers.
 
     Args:
         products: the matrix.
-        at_most: stop at that rank and certify it as a lower bound.
+        at_most: stop at that rank and certify what is found as a lower bound, for which the first inequality
+            is enough and nothing is left to chance.
         seed: of the Gaussian vectors.
+        error: as in `rank_at_least`, with `at_most` only.
 
     Returns:
-        A `Rank` with its failure probability; with `at_most` possibly a lower bound.
+        A `Rank` with its failure probability; with `at_most` a lower bound.
 
     Source: Halko, Martinsson and Tropp, *Finding structure with randomness*, SIAM Review 53 (2011),
-    algorithm 4.2
-    and lemma 4.1.
+    algorithm 4.2 and lemma 4.1.
     """
     (m, n), rng = products.shape, np.random.default_rng(seed)
     full = min(m, n) if at_most is None else min(m, n, at_most)
@@ -76,10 +78,10 @@ def products_rank(products: Products, *, at_most: int | None = None, seed: int =
             break
     values = np.linalg.svd(products.left(basis), compute_uv=False) if basis.shape[1] else np.zeros(1)
     how = f"range finder, {basis.shape[1]} of {min(m, n)} directions"
-    if basis.shape[1] == min(m, n):
-        return from_values(values, products.shape, how)
-    if basis.shape[1] == limit and (at_most is not None or limit < full):
-        return at_least(values, products.shape, how)
+    if at_most is not None or (basis.shape[1] == limit and limit < full):
+        return at_least(values, products.shape, how, error)
+    if basis.shape[1] == min(m, n) and (found := from_values(values, products.shape, how)).rank == min(m, n):
+        return found
     probes = _outside(basis, products.right(rng.normal(size=(n, PROBES))))
     left = 10 * math.sqrt(2 / math.pi) * float(np.linalg.norm(probes, axis=0).max())
     return _certified(values, left, products.shape, how)
@@ -90,7 +92,7 @@ def _certified(values: np.ndarray, left: float, shape: tuple[int, int], how: str
     found = from_values(values, shape, how)
     below = found.below + left / values[0] if values[0] else left
     clear = found.rank is not None and found.above >= GAP * below
-    rank = found.rank if clear or values[0] == 0 else None
+    rank = found.rank if clear or (values[0] == 0 and left == 0) else None
     return Rank(rank, found.above, below, shape, how, 10.0**-PROBES)
 
 

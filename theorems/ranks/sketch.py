@@ -18,7 +18,7 @@ LONG = 4
 _BLOCK = 64
 
 
-def free_rank(products: Products, *, at_most: int | None = None, seed: int = 0) -> Rank:
+def free_rank(products: Products, *, at_most: int | None = None, seed: int = 0, error: float = 0.0) -> Rank:
     """The rank of a matrix that is never formed, by the way that suits its shape.
 
     A long matrix is sketched; one that is large on both sides goes to the range finder, and so does one of
@@ -28,6 +28,7 @@ def free_rank(products: Products, *, at_most: int | None = None, seed: int = 0) 
         products: the matrix.
         at_most: a rank that is enough; the result is then a lower bound.
         seed: of the random vectors.
+        error: as in `rank_at_least`, with `at_most` only.
 
     Returns:
         A `Rank` whose `how` says which way was taken; a lower bound where memory ends before the range does.
@@ -35,7 +36,7 @@ def free_rank(products: Products, *, at_most: int | None = None, seed: int = 0) 
     long, short = max(products.shape), min(products.shape)
     if at_most is None and long >= LONG * short and sketch_bytes(products.shape) <= WORKSPACE:
         return sketched_rank(products, seed=seed)
-    return products_rank(products, at_most=at_most, seed=seed)
+    return products_rank(products, at_most=at_most, seed=seed, error=error)
 
 
 def sketch_bytes(shape: tuple[int, int]) -> int:
