@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -52,8 +51,10 @@ def _copy_notebooks(_app: Sphinx, _config: object) -> None:
     for notebook in sorted((DOCS.parent / "notebooks").glob("*.ipynb")):
         copy = target / notebook.name
         kept.add(copy)
-        if not copy.exists() or copy.read_bytes() != notebook.read_bytes():
-            shutil.copyfile(notebook, copy)
+        # Links to pages are those of the repository, where the notebook is read beside docs/.
+        text = notebook.read_bytes().replace(b"](../docs/", b"](../")
+        if not copy.exists() or copy.read_bytes() != text:
+            copy.write_bytes(text)
     for stale in set(target.glob("*.ipynb")) - kept:
         stale.unlink()
 

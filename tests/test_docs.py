@@ -25,8 +25,11 @@ def test_docs_build_without_warnings(tmp_path):
     for page in (
         "index",
         "guide/start",
+        "guide/methods",
+        "theorems/subset",
         "theorems/capacity",
         "theorems/capacity_transformer",
+        "notebooks/subset",
         "notebooks/capacity",
     ):
         assert (tmp_path / f"{page}.html").is_file(), page

@@ -39,7 +39,7 @@ from peftproof.models.methods.sparse import sparse_distance
 from peftproof.models.mlp import MLPConfig, mlp, mlp_from_arrays
 from peftproof.models.network import Network
 from peftproof.models.tasks import Split, Splits
-from peftproof.models.transformer import TransformerConfig
+from peftproof.models.transformer import TransformerConfig, transformer
 
 KEY = jax.random.key(0)
 EVEN = ("*attention*kernel", "*mlp*kernel", "head/kernel")
@@ -442,6 +442,10 @@ SHALLOW = mlp((6, 8, 4), KEY, np.float64)
             r"bitfit and full\[\*1/bias\] both change 'layers/1/bias'",
         ),
         (lambda: S4().enlarge(SHALLOW), "is no transformer, and S4 needs attention"),
+        (
+            lambda: S4().enlarge(transformer(dataclasses.replace(FOUR, biases=False, norm="rms"), KEY)),
+            "no biases, and S4 needs those of its blocks",
+        ),
     ],
 )
 def test_refusals_name_what_is_wrong(build, message):

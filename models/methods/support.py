@@ -37,8 +37,10 @@ class Support:
         title: what the method is called.
         example: a name that `method` understands.
         build: makes the method from the number in its name, or from nothing.
-        update: what it does to a kernel W (in, out), in one formula.
-        dimension: of its image, per target; empty for extensions.
+        update: what becomes of a kernel W (in, out), in one formula; for an extension, what becomes of the
+            output y of a layer whose input is x.
+        dimension: of its image, per target (in, out) = (m, n), or for all targets that share a factor; empty
+            for extensions.
         paper: author and year.
     """
 
@@ -69,30 +71,34 @@ SUPPORT = (
     Support("full", "Full fine-tuning", "full", Full, "W + Φ", "all of d", "-"),
     Support("head", "Linear probing", "head", Head, "last layer + Φ", "its size", "-"),
     Support("top", "Top-k layers", "top-1", TopLayers, "last k layers + Φ", "their size", "-"),
-    Support("lora-r", "LoRA", "lora-r4", LoRA, "A B", "r(m+n−r)", "Hu 2021"),
-    Support("lora-fa-r", "LoRA, frozen A", "lora-fa-r4", LoRAFA, "A B, A frozen", "r·n", "Zhang 2023"),
-    Support("rslora-r", "rsLoRA", "rslora-r4", RsLoRA, "A B / √r", "r(m+n−r)", "Kalajdzievski 2023"),
-    Support("adalora-r", "AdaLoRA", "adalora-r4", AdaLoRA, "P diag(λ) Q", "r(m+n−r)", "Zhang 2023"),
-    Support("peru-r", "PERU-LoRA", "peru-r4", PERU, "[full update]_r", "r(m+n−r)", "Jiang 2023"),
-    Support("hira-r", "HiRA", "hira-r4", HiRA, "W ⊙ (A B)", "r(m+n−r)", "Huang 2025"),
-    Support("loha-r", "LoHa", "loha-r2", LoHa, "(A₁B₁) ⊙ (A₂B₂)", "2r(m+n−r) − (m+n−1)", "Hyeon-Woo 2022"),
+    Support("lora-r", "LoRA", "lora-r4", LoRA, "W + A B", "r(m+n−r)", "Hu 2021"),
+    Support("lora-fa-r", "LoRA, frozen A", "lora-fa-r4", LoRAFA, "W + A B, A frozen", "r·n", "Zhang 2023"),
+    Support("rslora-r", "rsLoRA", "rslora-r4", RsLoRA, "W + A B / √r", "r(m+n−r)", "Kalajdzievski 2023"),
+    Support("adalora-r", "AdaLoRA", "adalora-r4", AdaLoRA, "W + P diag(λ) Q", "r(m+n−r)", "Zhang 2023"),
+    Support(
+        "peru-r", "PERU-LoRA", "peru-r4", PERU, "W + rank-r part of full update", "r(m+n−r)", "Jiang 2023"
+    ),
+    Support("hira-r", "HiRA", "hira-r4", HiRA, "W + W ⊙ (A B)", "r(m+n−r)", "Huang 2025"),
+    Support(
+        "loha-r", "LoHa", "loha-r2", LoHa, "W + (A₁B₁) ⊙ (A₂B₂)", "2r(m+n−r) − (m+n−1)", "Hyeon-Woo 2022"
+    ),
     Support("dora-r", "DoRA", "dora-r4", DoRA, "μ · direction(W + A B)", "r(m+n−r) + n", "Liu 2024"),
-    Support("vera-r", "VeRA", "vera-r4", VeRA, "A diag(d) B diag(b)", "n + r − 1", "Kopiczko 2024"),
-    Support("oft-b", "OFT", "oft-b4", OFT, "(R − I) W, R rotations", "(m/b) b(b−1)/2", "Qiu 2023"),
-    Support("krona", "KronA", "krona", KronA, "A ⊗ B", "p + q − 1", "Edalati 2022"),
-    Support("lokr-r", "LoKr", "lokr-r2", LoKr, "A ⊗ (C D)", "p + r(m₂+n₂−r) − 1", "Yeh 2023"),
-    Support("phm-n", "PHM", "phm-n2", PHM, "Σ Aᵢ ⊗ Bᵢ, Aᵢ shared", "s(p+Σq−s)", "Zhang 2021"),
+    Support("vera-r", "VeRA", "vera-r4", VeRA, "W + A diag(d) B diag(b)", "n + r − 1", "Kopiczko 2024"),
+    Support("oft-b", "OFT", "oft-b4", OFT, "R W, R rotations", "(m/b) b(b−1)/2", "Qiu 2023"),
+    Support("krona", "KronA", "krona", KronA, "W + A ⊗ B", "p + q − 1", "Edalati 2022"),
+    Support("lokr-r", "LoKr", "lokr-r2", LoKr, "W + A ⊗ (C D)", "p + r(m₂+n₂−r) − 1", "Yeh 2023"),
+    Support("phm-n", "PHM", "phm-n2", PHM, "W + Σ Aᵢ ⊗ Bᵢ, Aᵢ shared", "s(p+Σq−s)", "Zhang 2021"),
     Support(
         "compacter-n",
         "Compacter",
         "compacter-n2",
         Compacter,
-        "Σ Aᵢ ⊗ uᵢvᵢᵀ",
+        "W + Σ Aᵢ ⊗ uᵢvᵢᵀ",
         "s³ − s + Σ s(m₂+n₂−1)",
         "Mahabadi 2021",
     ),
     Support("bitfit", "BitFit", "bitfit", BitFit, "biases + Φ", "biases", "Ben Zaken 2022"),
-    Support("ia3", "IA3", "ia3", IA3, "W diag(l − 1)", "rows or columns ≠ 0", "Liu 2022"),
+    Support("ia3", "IA3", "ia3", IA3, "rows or columns times l", "those that are not 0", "Liu 2022"),
     Support("mask", "Fixed sparse mask", "mask-5%", _share(RandomMask), "some entries + Φ", "entries", "-"),
     Support(
         "lt-sft", "LT-SFT", "lt-sft-5%", _share(LTSFT), "most changed entries + Φ", "entries", "Ansell 2022"
