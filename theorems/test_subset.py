@@ -1,5 +1,6 @@
 """Theorem 1: what is particular to it; `test_ledger.py` has what every claim must pass."""
 
+import dataclasses
 import itertools
 from fractions import Fraction
 
@@ -217,7 +218,7 @@ def test_verdict_looks_beside_an_exceptional_start_and_needs_no_witness(x):
 
 
 def test_verdict_finds_a_witness_where_parameters_outnumber_outputs(network, x):
-    chosen = method("loha-r1")  # k = 48 and more, 24 dimensions
+    chosen = method("loha-r1")  # 52 parameters, 24 dimensions
     found = subset.verdict(network, chosen, x[:9])
     assert found.reach < found.functional.rank <= 36 < chosen.reparameterize(network).k
     assert found.effect > 0.99
@@ -263,6 +264,20 @@ def test_training_itself_shows_adapters_outside_of_the_family(small_grid):
     evidence = observed_evidence(CLAIMS["T1.a"], small_grid["mlp-relu", "serial-adapter-4"])
     assert evidence.outcome is Outcome.FAILS
     assert observed_evidence(CLAIMS["T1.a"], small_grid["mlp-relu", "lora-r2"]).outcome is Outcome.HOLDS
+
+
+def test_going_on_from_peft_fails_where_g_is_not_what_the_method_does(small_grid):
+    class Turned(LoRA):
+        """LoRA whose g has the wrong sign."""
+
+        def update(self, path, kernel, parts):
+            return -super().update(path, kernel, parts)
+
+    right = small_grid["mlp-relu", "lora-r2"]
+    wrong = dataclasses.replace(right, method=Turned(2))
+    for claim in ("T1.R3", "T1.4"):
+        assert observed_evidence(CLAIMS[claim], right).outcome is Outcome.HOLDS
+        assert observed_evidence(CLAIMS[claim], wrong).outcome is Outcome.FAILS
 
 
 def test_what_cannot_be_judged_says_why(small_grid):

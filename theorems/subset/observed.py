@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from scipy.special import logsumexp
 
 from ...models import tree
 from ...models.activations import ACTIVATIONS
@@ -55,21 +56,32 @@ def two_ways(tuning: FineTuning) -> Iterable[TwoWays]:
             f"{tuning.method.name} adds parameters: it has no map g, equation 4 is not about it"
         )
     x = tuning.task.new.test.x[:INPUTS]
-    ordinary, merged = (
-        np.asarray(f(x))
-        for f in (
-            jax.jit(tuning.method.ordinary(tuning.network, tuning.phi)),
-            lambda x: tuning.network.apply(tuning.theta, x),
-        )
-    )
+    ordinary, merged = _ordinary(tuning, x), np.asarray(tuning.network.apply(tuning.theta, x))
     yield TwoWays(ordinary, merged, *_rounding(tuning.network, ordinary))
+
+
+def _ordinary(tuning: FineTuning, x: Any) -> np.ndarray:
+    """Outputs of the tuned network the way the method is usually applied, without g.
+
+    Raises:
+        MissingIngredient: a network without the hook that this takes.
+    """
+    try:
+        return np.asarray(jax.jit(tuning.method.ordinary(tuning.network, tuning.phi))(x))
+    except ValueError as error:
+        raise MissingIngredient(str(error)) from error
+
+
+def _operations(network: Network) -> int:
+    """Rounded operations on a path through all leaves, with room for what decompositions of them lose."""
+    return 64 * sum(max(leaf.shape, default=1) for leaf in tree.paths(network.params).values())
 
 
 def _rounding(network: Network, outputs: np.ndarray) -> tuple[float, int]:
     """The scale that rounding is relative to, and how many rounded operations lead to an output."""
     leaves = tree.paths(network.params)
     size = max(float(np.abs(np.asarray(leaf)).max()) for leaf in leaves.values())
-    return float(np.abs(outputs).max()) + size, 64 * sum(max(leaf.shape) for leaf in leaves.values())
+    return float(np.abs(outputs).max()) + size, _operations(network)
 
 
 def trained_margin(tuning: FineTuning) -> Iterable[TrainedMargin]:
@@ -154,8 +166,8 @@ class Missed(Pasteable):
     missed: float
     k: int
     d: int
+    operations: int
     scale: float = 1.0
-    operations: int = 10**6
     kind: str = "trained network"
     note: str = ""
 
@@ -178,7 +190,8 @@ def full_update(tuning: FineTuning) -> Iterable[Missed]:
     _need_exact(tuning)
     found = full_distances(tuning)
     note = "distance of the fully fine-tuned update from Im g, relative to its norm"
-    yield Missed(found.relative, tuning.reparameterization.k, tuning.network.d, note=note)
+    k, d = tuning.reparameterization.k, tuning.network.d
+    yield Missed(found.relative, k, d, _operations(tuning.network), note=note)
 
 
 def _need_exact(tuning: FineTuning) -> None:
@@ -216,7 +229,7 @@ class Nearest(Pasteable):
     nearest: float
     reached: float
     scale: float
-    operations: int = 10**4
+    operations: int
     kind: str = "trained network"
     note: str = "the full update: its distance from Im g, and from what the method trained"
 
@@ -231,7 +244,8 @@ def nearest_points(tuning: FineTuning) -> Iterable[Nearest]:
     gaps = jax.tree.leaves(
         jax.tree.map(lambda a, b: float(((a - np.asarray(b)) ** 2).sum()), update, tuning.delta)
     )
-    yield Nearest(found.total, float(np.sqrt(sum(gaps))), found.norm)
+    reached = float(np.sqrt(sum(gaps)))
+    yield Nearest(found.total, reached, max(found.norm, reached), _operations(tuning.network))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -252,19 +266,20 @@ def strictness(tuning: FineTuning) -> Iterable[Strictness]:
     """(ρ_S − k) / ρ_S with a certified lower bound of ρ_S; nothing where k ≥ d.
 
     Raises:
-        MissingIngredient: a rank of Dg that is not below the bound: it takes `subset.verdict` to tell.
+        MissingIngredient: dim Im g is not below the bound: it takes `subset.verdict` to tell.
     """
     k, d = tuning.reparameterization.k, tuning.network.d
     if k >= d:
         return
     bound = _functional_dimension(tuning)
-    reach = min(k, map_counts(tuning).largest_rank)
+    # From above: what is proved of the image. A measured rank of Dg is a lower bound and would not do.
+    reach = min(k, tuning.method.image(tuning.network).bound)
     if bound <= reach:
         raise MissingIngredient(
-            f"rank Dg = {reach} is not below the {bound} functional dimensions that were looked for; "
+            f"dim Im g = {reach} is not below the {bound} functional dimensions that were looked for; "
             "subset.verdict looks for more"
         )
-    note = f"rank Dg = {reach} < ρ_S, at least {bound}: functions are missed"
+    note = f"dim Im g = {reach} < ρ_S, at least {bound}: functions are missed"
     yield Strictness((bound - reach) / bound, k, d, bound, note=note)
 
 
@@ -291,26 +306,35 @@ def certified_strictness(tuning: FineTuning) -> Iterable[Strictness]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Downhill(Pasteable):
-    """The training loss at the PEFT solution, and after going on from there with all parameters."""
+    """The training loss of the PEFT solution, and after going on from θ₀ + g(Φ) with all parameters."""
 
     full: float
     peft: float
     scale: float
-    operations: int = 10**4
+    operations: int
     kind: str = "trained network"
-    note: str = "training loss of PEFT, and after one step of full fine-tuning from there"
+    note: str = "training loss of PEFT, and of the network after at most one step from θ₀ + g(Φ)"
 
 
 def downhill(tuning: FineTuning) -> Iterable[Downhill]:
-    """One gradient step of all parameters from θ₀ + g(Φ), with the first step length that does not go up."""
+    """At most one gradient step of all parameters from θ₀ + g(Φ), of the first length that goes down.
+
+    The loss of PEFT is that of the method as it is usually applied, without g: a g that is not what the
+    method does need not start as low, and then the claim fails.
+    """
     train = tuning.task.new.train
+    outputs = _ordinary(tuning, train.x)
+    own = outputs[np.arange(len(train)), train.y]
+    peft = float((logsumexp(outputs, axis=1) - own).mean())
     loss, gradient = _loss_and_gradient(tuning.network, tuning.theta, train)
     steps = (2.0**-i for i in range(40))
     values = (
         _loss(tuning.network, jax.tree.map(lambda t, g, s=s: t - s * g, tuning.theta, gradient), train)
         for s in steps
     )
-    yield Downhill(next((value for value in values if value <= loss), loss), loss, 1.0 + loss)
+    scale, operations = _rounding(tuning.network, outputs)
+    full = next((value for value in values if value < loss), loss)
+    yield Downhill(full, peft, scale + loss, operations + len(train))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
