@@ -35,7 +35,7 @@ def printed(pair: FeedForward) -> np.ndarray:
 
 def printed_layerwise(pair: FeedForward) -> np.ndarray:
     r"""Equation 29 as printed: $\sum_k [\prod_{j>k} L_j\|W_j\|]\, L_k\|\Phi_k\|\,\|x\|$; no upper bound."""
-    factors = _products_above(pair.lipschitz, pair.weight_norms)
+    factors = products_above(pair.lipschitz, pair.weight_norms)
     total = sum(
         above * L * phi for above, L, phi in zip(factors, pair.lipschitz, pair.update_norms, strict=True)
     )
@@ -61,7 +61,7 @@ def base_weights(pair: FeedForward, norms: Sequence[linalg.Upper] | None = None)
     Raises:
         ValueError: `norms` that are not upper estimates.
     """
-    return _accumulate(pair, pair.weight_norms if norms is None else _checked(norms, pair), pair.tuned)
+    return accumulate(pair, pair.weight_norms if norms is None else _checked(norms, pair), pair.tuned)
 
 
 def tuned_weights(pair: FeedForward, norms: Sequence[linalg.Upper] | None = None) -> np.ndarray:
@@ -81,17 +81,17 @@ def tuned_weights(pair: FeedForward, norms: Sequence[linalg.Upper] | None = None
     Raises:
         ValueError: `norms` that are not upper estimates.
     """
-    return _accumulate(pair, pair.tuned_norms if norms is None else _checked(norms, pair), pair.base)
+    return accumulate(pair, pair.tuned_norms if norms is None else _checked(norms, pair), pair.base)
 
 
 def contributions(
     pair: FeedForward, weight_norms: Sequence, activations: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
     """Terms of the sum in (A) or (B), one array of shape (p,) per layer: which layer the bound blames."""
-    factors = _products_above(pair.lipschitz, weight_norms)
+    factors = products_above(pair.lipschitz, weight_norms)
     terms = []
     for k, update in enumerate(pair.updates):
-        pushed = activations[k] @ update.T + pair._vector(pair.bias_updates, k)
+        pushed = activations[k] @ update.T + pair.vector(pair.bias_updates, k)
         terms.append(factors[k] * pair.lipschitz[k] * linalg.norm(pushed))
     return terms
 
@@ -109,8 +109,8 @@ def a_priori(pair: FeedForward) -> np.ndarray:
     Returns:
         One value per input, shape (p,).
     """
-    biases = [linalg.norm(pair._vector(pair.biases, k)[None])[0] for k in range(pair.depth)]
-    shifts = [linalg.norm(pair._vector(pair.bias_updates, k)[None])[0] for k in range(pair.depth)]
+    biases = [linalg.norm(pair.vector(pair.biases, k)[None])[0] for k in range(pair.depth)]
+    shifts = [linalg.norm(pair.vector(pair.bias_updates, k)[None])[0] for k in range(pair.depth)]
     gap = envelope_gap(
         linalg.norm(pair.x),
         pair.lipschitz,
@@ -181,11 +181,12 @@ def paper_constants(pair: FeedForward) -> np.ndarray:
     return _upward(gap, pair)
 
 
-def _accumulate(pair: FeedForward, weight_norms: Sequence, activations: Sequence[np.ndarray]) -> np.ndarray:
+def accumulate(pair: FeedForward, weight_norms: Sequence, activations: Sequence[np.ndarray]) -> np.ndarray:
+    """The sum of all layers' contributions, rounded upward."""
     return _upward(sum(contributions(pair, weight_norms, activations)), pair)
 
 
-def _products_above(lipschitz: Sequence, norms: Sequence) -> list:
+def products_above(lipschitz: Sequence, norms: Sequence) -> list:
     """Products over j > k of L_j ‖W_j‖, for every layer k."""
     products = [1]
     for L, norm in zip(reversed(lipschitz[1:]), reversed(norms[1:]), strict=True):

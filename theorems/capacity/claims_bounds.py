@@ -36,7 +36,7 @@ def _frozen_linearisation(pair: FeedForward) -> Comparison:
     return Comparison(
         pair.deviation,
         "<=",
-        bounds._accumulate(pair, pair.weight_norms, pair.base),
+        bounds.accumulate(pair, pair.weight_norms, pair.base),
         pair.scale,
         pair.operations,
     )
@@ -44,7 +44,7 @@ def _frozen_linearisation(pair: FeedForward) -> Comparison:
 
 def _input_norm(pair: FeedForward) -> Comparison:
     """(B) with ‖Φ_k‖‖x‖ where ‖Φ_k x_0^{k-1}‖ stands: the slip of equation 29."""
-    factors = bounds._products_above(pair.lipschitz, pair.tuned_norms)
+    factors = bounds.products_above(pair.lipschitz, pair.tuned_norms)
     total = sum(f * L * u for f, L, u in zip(factors, pair.lipschitz, pair.update_norms, strict=True))
     return Comparison(pair.deviation, "<=", total * linalg.norm(pair.x), pair.scale, pair.operations)
 

@@ -99,7 +99,8 @@ class FeedForward:
         """Whether the numbers are exact."""
         return linalg.is_exact(self.weights[0])
 
-    def _vector(self, values: Sequence[np.ndarray] | None, k: int) -> np.ndarray:
+    def vector(self, values: Sequence[np.ndarray] | None, k: int) -> np.ndarray:
+        """The vector of layer k, zeros where the chain has none."""
         if values is not None:
             return values[k]
         width = len(self.weights[k])
@@ -108,9 +109,9 @@ class FeedForward:
     def _run(self, tuned: bool) -> list[np.ndarray]:
         xs = [self.x]
         for k, weight in enumerate(self.weights):
-            matrix, bias = weight, self._vector(self.biases, k)
+            matrix, bias = weight, self.vector(self.biases, k)
             if tuned:
-                matrix, bias = matrix + self.updates[k], bias + self._vector(self.bias_updates, k)
+                matrix, bias = matrix + self.updates[k], bias + self.vector(self.bias_updates, k)
             xs.append(SCALARS[self.activations[k]](xs[-1] @ matrix.T + bias))
         return xs
 
@@ -140,8 +141,8 @@ class FeedForward:
             return None
         size = linalg.norm(self.x)
         for k, weight in enumerate(self.weights):
-            bias = np.linalg.norm(self._vector(self.biases, k)) + np.linalg.norm(
-                self._vector(self.bias_updates, k)
+            bias = np.linalg.norm(self.vector(self.biases, k)) + np.linalg.norm(
+                self.vector(self.bias_updates, k)
             )
             entries = np.linalg.norm(weight) + np.linalg.norm(self.updates[k])
             size = self.lipschitz[k] * (entries * size + bias) + self.offsets[k]
@@ -208,7 +209,7 @@ class FeedForward:
         """Layers (from 1) whose weight or bias changes."""
         changed = []
         for k, update in enumerate(self.updates):
-            if np.any(update != 0) or np.any(self._vector(self.bias_updates, k) != 0):
+            if np.any(update != 0) or np.any(self.vector(self.bias_updates, k) != 0):
                 changed.append(k + 1)
         return changed
 

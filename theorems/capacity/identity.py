@@ -76,7 +76,7 @@ def _forward(pair: FeedForward, t: Float[np.ndarray, " s"]) -> tuple[list[np.nda
     x, t = np.repeat(pair.x, len(t), axis=0), t[:, None]
     xs, zs = [x], []
     for k, (weight, update) in enumerate(zip(pair.weights, pair.updates, strict=True)):
-        bias = pair._vector(pair.biases, k) + t * pair._vector(pair.bias_updates, k)
+        bias = pair.vector(pair.biases, k) + t * pair.vector(pair.bias_updates, k)
         zs.append(xs[-1] @ weight.T + t * (xs[-1] @ update.T) + bias)
         xs.append(SCALARS[pair.activations[k]](zs[-1]))
     return xs, zs
@@ -90,7 +90,7 @@ def _panels(pair: FeedForward, edges: Float[np.ndarray, "m 2"], nodes: int) -> n
     xs, zs = _forward(pair, t)
     terms = []
     for k, update in enumerate(pair.updates):
-        v = xs[k] @ update.T + pair._vector(pair.bias_updates, k)
+        v = xs[k] @ update.T + pair.vector(pair.bias_updates, k)
         v = SLOPES[pair.activations[k]](zs[k]) * v
         for j in range(k + 1, pair.depth):
             v = v @ pair.weights[j].T + t[:, None] * (v @ pair.updates[j].T)
@@ -137,12 +137,12 @@ def _terms_at(pair: FeedForward, t: Fraction) -> list[np.ndarray]:
     moving = [w + u * t for w, u in zip(pair.weights, pair.updates, strict=True)]
     x, terms = pair.x, []
     for k, update in enumerate(pair.updates):
-        shift = pair._vector(pair.bias_updates, k)
+        shift = pair.vector(pair.bias_updates, k)
         v = x @ update.T + shift
         for matrix in moving[k + 1 :]:
             v = v @ matrix.T
         terms.append(v[0])
-        x = x @ moving[k].T + pair._vector(pair.biases, k) + shift * t
+        x = x @ moving[k].T + pair.vector(pair.biases, k) + shift * t
     return terms
 
 

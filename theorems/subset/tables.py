@@ -20,7 +20,7 @@ def image_table(report: Report) -> list[str]:
     lines += ["relative; lost: share of functional dimensions it cannot have, at least"]
     lines += ["-" * WIDTH]
     lines += [
-        f"{'network':<12}{'method':<17}{'k':>7}{'dim Im g':>10}{'gauge':>7}"
+        f"{'network':<12}{'method':<18}{'k':>6}{'dim Im g':>10}{'gauge':>7}"
         f"{'at start':>10}{'distance':>9}{'lost':>7}"
     ]
     lines += ["-" * WIDTH]
@@ -37,13 +37,13 @@ def _row(network: str, method: str, found: dict[str, list[Evidence]]) -> str:
     gauge = None if dimension is None else k - dimension
     whole = "".join(
         f"{_integer(value):>{width}}"
-        for value, width in ((k, 7), (dimension, 10), (gauge, 7), (side(STARTED, "lhs"), 10))
+        for value, width in ((k, 6), (dimension, 10), (gauge, 7), (side(STARTED, "lhs"), 10))
     )
     shares = "".join(
         f"{'.' if value is None else format(value, '.3f'):>{width}}"
         for value, width in ((side(MISSED, "lhs"), 9), (side(LOST, "lhs"), 7))
     )
-    return f"{network:<12}{method:<17}{whole}{shares}"
+    return f"{network:<12}{method:<18}{whole}{shares}"
 
 
 def _integer(value: float | None) -> str:
