@@ -4,6 +4,7 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +13,20 @@ from .cache import Cache
 from .finetuning import FineTuning, finetune
 from .fit import Progress
 from .inputs import check_seeds
-from .methods import SUPPORT, Full, Method
+from .methods import SUPPORT, Full, LoRA, Method
 from .methods import method as find_method
+from .methods.rank import methods_of_rank
 from .mlp import MLPConfig, mlp
 from .network import Network
+from .sweep import SETTINGS, Sweep, layer_sweep, method_sweep, rank_sweep
 from .tasks import Task, task
 from .training import Settings
 from .transformer import TransformerConfig, transformer
 
 METHODS = ("full", "head", "lora-r1", "lora-r2", "lora-r4", "lora-r8", "bitfit", "ia3")
 """The methods that every reference network is fine-tuned with, where they apply."""
+RANKS = (1, 2, 3, 4, 6, 8, 12, 16)
+"""The ranks of a sweep over reference networks."""
 OTHERS = tuple(
     row.example
     for row in SUPPORT
@@ -44,6 +49,8 @@ class Reference:
         learning_rates: what to choose from on validation, by family of methods.
         methods: names of the methods that it is fine-tuned with by default.
         others: further ones, with one seed.
+        sweeping: training in sweeps: shorter, and each run returns its best Φ on validation, because a large
+            rank overfits in the end.
     """
 
     name: str
@@ -55,6 +62,7 @@ class Reference:
     learning_rates: Mapping[str, tuple[float, ...]]
     methods: tuple[str, ...] = METHODS
     others: tuple[str, ...] = ()
+    sweeping: Settings = SETTINGS
 
     @property
     def tokens(self) -> bool:
@@ -90,7 +98,7 @@ _FAMILIES = {
     "head": ("head",),
     "bitfit": ("bitfit",),
     "ia3": ("ia3",),
-    "scales": ("vera",),
+    "scales": ("vera", "diagonal"),
 }
 _MLP_RATES = {
     "full": (1e-3, 3e-3, 1e-2),
@@ -110,6 +118,8 @@ _TRANSFORMER_RATES = {
 }
 _MLP = Settings(steps=3000, batch_size=100, eval_every=500)
 _TRANSFORMER = Settings(steps=600, batch_size=50, eval_every=200)
+_MLP_SWEEP = Settings(steps=1500, batch_size=100, eval_every=300, patience=5)
+_TRANSFORMER_SWEEP = Settings(steps=300, batch_size=50, eval_every=100, patience=3)
 
 REFERENCES: dict[str, Reference] = {
     reference.name: reference
@@ -121,6 +131,7 @@ REFERENCES: dict[str, Reference] = {
             task="digits_rotated",
             pretraining=_MLP,
             training=_MLP,
+            sweeping=_MLP_SWEEP,
             learning_rates=_MLP_RATES,
             others=OTHERS,
         ),
@@ -131,6 +142,7 @@ REFERENCES: dict[str, Reference] = {
             task="digits_rotated",
             pretraining=_MLP,
             training=_MLP,
+            sweeping=_MLP_SWEEP,
             # A large step lets the new head grow beyond the range in which it shows that equation 6 fails.
             learning_rates=_MLP_RATES | {"head": (3e-4, 1e-3, 3e-3)},
             methods=tuple(name for name in METHODS if name != "bitfit"),
@@ -145,6 +157,7 @@ REFERENCES: dict[str, Reference] = {
             task="digits_rotated",
             pretraining=_TRANSFORMER,
             training=_TRANSFORMER,
+            sweeping=_TRANSFORMER_SWEEP,
             learning_rates=_TRANSFORMER_RATES,
             # Two ranks: each compiles anew the attack on its bound, which is most of what a rank costs.
             methods=tuple(name for name in METHODS if name not in ("lora-r1", "lora-r8")),
@@ -264,6 +277,41 @@ def _finetunings(
     for method in wanted:
         tuned = full if method == Full() else tune(method, seeds)
         yield [replace(one, full=other.theta) for one, other in zip(tuned, full, strict=True)]
+
+
+def swept(
+    reference_name: str,
+    axis: Literal["rank", "layers", "method"] = "rank",
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    ranks: Sequence[int] = RANKS,
+    cache: Cache | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Sweep:
+    """A sweep on a reference network: over the rank of LoRA, the top layers, or methods of one rank.
+
+    Args:
+        reference_name: a name in `REFERENCES`.
+        axis: "rank" gives a `RankSweep` over `ranks`; "layers" the last k layers; "method" the methods of
+            `methods_of_rank` at the largest of the ranks, and full fine-tuning beside them.
+        seeds: S seeds. With three, little is known of where a plateau begins.
+        ranks: ascending.
+        cache: where base networks and points are kept.
+        progress: as in `fit`.
+
+    Raises:
+        ValueError: an unknown network or axis, and what `rank_sweep` refuses.
+    """
+    chosen = reference(reference_name)
+    if axis not in ("rank", "layers", "method"):
+        raise ValueError(f"axis: got {axis!r}, needs 'rank', 'layers' or 'method'")
+    network, new = pretrained(chosen, cache, progress), chosen.load_task()
+    common = {"seeds": seeds, "settings": chosen.sweeping, "cache": cache, "progress": progress}
+    if axis == "rank":
+        return rank_sweep(network, new, ranks, learning_rates=chosen.rates(LoRA()), **common)
+    if axis == "layers":
+        return layer_sweep(network, new, learning_rates=chosen.rates(Full()), **common)
+    methods = methods_of_rank(network, max(ranks)) | {"all": Full()}
+    return method_sweep(network, new, methods, learning_rates=chosen.rates, **common)
 
 
 @functools.lru_cache(maxsize=8)

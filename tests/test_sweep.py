@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from peftproof.models import tree
+from peftproof.models import reference, tree
 from peftproof.models.cache import Cache
 from peftproof.models.finetuning import finetune
 from peftproof.models.fit import fit, fit_masked
@@ -213,3 +213,25 @@ def test_what_a_sweep_refuses(network, task, swept):
     with pytest.raises(ValueError, match="nested methods"):
         mask(template, LoRA(4).reparameterize(network).template)
     assert capped(network, LoRA(2)) == LoRA(2)
+
+
+def test_sweeps_of_reference_networks_are_asked_for_by_name():
+    with pytest.raises(ValueError, match="name: got 'perceptron'"):
+        reference.swept("perceptron")
+    with pytest.raises(ValueError, match="axis: got 'width'"):
+        reference.swept("mlp-tanh", "width")
+
+
+@pytest.mark.slow
+def test_on_a_reference_network_rank_pays_and_then_pays_no_more():
+    cache = Cache()
+    ranks = reference.swept("mlp-tanh", seeds=(0, 1, 2), cache=cache)
+    error = 1 - ranks.accuracy().mean(axis=1)
+    assert error[0] > error[1] > error[3] > error[5]
+    assert abs(error[-1] - error[5]) < 0.03
+    layers = 1 - reference.swept("mlp-tanh", "layers", seeds=(0, 1, 2), cache=cache).accuracy().mean(axis=1)
+    assert np.all(np.diff(layers) < 0)
+    alike = reference.swept("mlp-tanh", "method", seeds=(0, 1, 2), ranks=(32,), cache=cache)
+    # A diagonal has rank 32 and is worse than LoRA of rank 1, which has more parameters.
+    assert 1 - alike.accuracy()[alike.values.index("diagonal")].mean() > error[0]
+    assert alike.k[alike.values.index("diagonal")] < ranks.k[0]

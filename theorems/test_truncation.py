@@ -222,6 +222,17 @@ def test_too_few_seeds_and_too_much_noise_are_undecided():
     assert (many.found, many.rank) == (Found.PLATEAU, 3)
 
 
+def test_an_absolute_tolerance_does_not_ask_how_bad_rank_0_was():
+    losses, base = draws(CURVES["exponential"], 5, 1, 1e-4)
+    assert plateau(RANKS, losses[0], base[0] + 100).rank == 1
+    mean = CURVES["exponential"]
+    for tolerance in (0.02, 0.15, 0.4):
+        truth = next(r for r, value in zip(RANKS, mean, strict=True) if value - mean[-1] <= tolerance)
+        found = plateau(RANKS, losses[0], base[0] + 100, tolerance=tolerance)
+        assert (found.rank, found.share, found.tolerance) == (truth, None, tolerance)
+        assert f"all but {tolerance:g}" in found.reason
+
+
 def test_seeds_are_paired():
     """What the seeds have in common drops out, however large; unpaired, nothing could be said."""
     losses, base = draws(FLAT, 4, 1, noise=0.01, common=5.0)
@@ -241,6 +252,6 @@ def test_what_plateau_refuses():
     ):
         with pytest.raises(ValueError, match=message):
             plateau(*arguments)
-    for setting in ({"share": 0.0}, {"share": 1.0}, {"confidence": 95}):
+    for setting in ({"share": 0.0}, {"share": 1.0}, {"confidence": 95}, {"tolerance": 0.0}):
         with pytest.raises(ValueError, match=next(iter(setting))):
             plateau((1, 2, 3), good, 1.0, **setting)

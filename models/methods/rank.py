@@ -37,8 +37,8 @@ def methods_of_rank(network: Network, rank: int, targets: Patterns = "*kernel") 
         targets: which leaves, all of them matrices.
 
     Returns:
-        "diagonal", "lora-fa" (only where no layer is smaller than r), "lora", and "full" where r leaves no
-        layer out.
+        "diagonal", "lora", "lora-fa" if no layer is smaller than r, and "full", the kernels themselves, if r
+        limits no layer.
 
     Raises:
         ValueError: a rank below 1, or targets that match nothing or no matrix.

@@ -220,13 +220,19 @@ class Truncated:
         table = np.asarray(table)
         if table.ndim != 2 or table.shape[1] != len(self.sizes) or not len(table):
             raise ValueError(f"table: got shape {table.shape}, needs (V, {len(self.sizes)}), V at least 1")
+        if at_once is not None and at_once < 1:
+            raise ValueError(f"at_once: got {at_once}, needs a positive number or None")
         if not np.issubdtype(table.dtype, np.integer) or table.min() < 0:
             raise ValueError("table: needs ranks, whole numbers from 0 on")
         size = (1 if jax.default_backend() == "cpu" else 8) if at_once is None else at_once
         rows = table, np.broadcast_to(np.asarray(tuned, bool), len(table))
+        # Filled up to a multiple: a remainder would be compiled as a second loop, with a body of its own.
+        rows = tuple(
+            np.pad(one, ((0, -len(one) % size), *[(0, 0)] * (one.ndim - 1)), mode="edge") for one in rows
+        )
         data = self.x, self.y, self.share
         found = _sweep(self.apply, size, self.base, dict(self.moved), dict(self.factors), rows, data)
-        return tuple(map(np.asarray, found))
+        return tuple(np.asarray(one)[: len(table)] for one in found)
 
 
 Data = tuple[Float[Array, "p ..."], Int[Array, " p"], Float[Array, "parts p"]]
