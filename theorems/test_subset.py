@@ -22,6 +22,7 @@ from peftproof.theorems.subset import curves, plots
 from peftproof.theorems.subset.families import ProductNetwork
 from peftproof.theorems.subset.outside import Adapter, ZeroPrefix
 from peftproof.theorems.subset.outside import Prefix as OnePrefix
+from peftproof.theorems.subset.singular import Cusp, DenseCurve
 from peftproof.theorems.subset.widths import ReluNetwork
 from peftproof.theorems.verify import observed_evidence
 
@@ -65,6 +66,29 @@ def test_the_node_has_two_tangents_and_the_cusp_no_velocity():
     assert abs(tangents.det()) == 8
     assert curves.Crossing(-1, 1, (1, 0), (0, 1)).immersion[0]
     assert not curves.Crossing(-1, 1, (0, 0), (1, 0)).immersion[0], "a line passed twice stops in between"
+
+
+def test_the_cusp_lies_on_one_side_and_the_flat_cubic_on_both():
+    t = np.linspace(-1e-3, 1e-3, 8)
+    for cusp, sides in ((Cusp(2, 3), 1), (Cusp(3, 4), 2), (Cusp(1, 2), 2)):
+        points = np.stack([t**cusp.a, t**cusp.b])
+        assert len(np.unique(np.sign(points[0]))) == sides
+        assert np.abs(points[1] / points[0]).max() < 2e-3, "the directions are those of the first axis"
+        assert cusp.dimension == sides - 1
+
+
+def test_the_dense_curve_comes_nearer_and_nearer_to_everything():
+    target = (Fraction(314159, 100000), Fraction(-27182, 10000))
+    found = [DenseCurve(target, n).missed for n in (4, 40, 400, 4000)]
+    assert all(
+        distance <= Fraction(1, 2 * n * n) for distance, n in zip(found, (4, 40, 400, 4000), strict=True)
+    )
+    naive = min(
+        (target[0] - Fraction(i, 4)) ** 2 + (target[1] - Fraction(j, 4)) ** 2
+        for i in range(-16, 17)
+        for j in range(-16, 17)
+    )
+    assert found[0] == naive > 0
 
 
 def test_hilberts_curve_is_connected_nested_and_fills_the_square():

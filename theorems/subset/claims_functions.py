@@ -13,6 +13,7 @@ from .families import LeastSquares, LinearModel, ReluNeuron
 from .logistic import Logistic
 from .lowrank import Samples
 from .neutral import NeutralAdapter, NeutralPrefix, adapters
+from .singular import DenseCurve, dense_curves
 from .widths import AttentionScores, ReluNetwork, TanhNetwork
 
 
@@ -44,6 +45,7 @@ def _unmoved(instance: Any) -> Comparison:
 
 
 _below = Assumption("k < ρ_S", lambda i: (i.k < i.rho, f"{i.k} < {i.rho}"))
+_definable = Assumption("g is definable", lambda i: (not isinstance(i, DenseCurve), "by its form"))
 UNLUCKY = 2
 """A seed whose one draw has a dead unit."""
 TRUE = Judgement.TRUE
@@ -246,5 +248,31 @@ CLAIMS = (
         control=Control("neutral: dropped", exact=lambda: NeutralPrefix(1, 1)),
         observe=observed.untrained_extension,
         on_extensions=True,
+    ),
+    Claim(
+        id="T1.R18",
+        theorem="subset",
+        judgement=TRUE,
+        statement=(
+            r"\min(k, \dim \mathrm{Im}\,g) < \rho_S,\ g, F_S \text{ definable} \Rightarrow "
+            r"\inf_\Phi \|F_S(\theta) - F_S(\theta_0 + g(\Phi))\| > 0 \text{ for an open set of } \theta"
+        ),
+        reason="(d) the closure of a definable set has its dimension, so that a whole ball is missed",
+        plain=(
+            "With fewer dimensions than the network has, some functions cannot even be approximated. A curve "
+            "through all rational points misses almost all of the plane, and comes arbitrarily near to all."
+        ),
+        compare=something_is_missed,
+        assumes=(_below, _definable),
+        exact=lambda: {
+            "two outputs, one matrix": LinearModel(linalg.exact([[1]]), (linalg.exact([[1], [0]]),))
+        },
+        strategy=families.linear_models,
+        control=Control(
+            "definable: dropped; a locally Lipschitz curve with k = 1 < 2 that passes through the target",
+            exact=lambda: DenseCurve((Fraction(1, 2), Fraction(-2, 3)), 6),
+            assumes=(_below,),
+            strategy=dense_curves,
+        ),
     ),
 )

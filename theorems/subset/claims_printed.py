@@ -18,6 +18,7 @@ from .families import ProductNetwork, ReluNeuron
 from .logistic import Logistic, data_sets
 from .lowrank import Factors, Variety, factor_pairs
 from .outside import Adapter, NewBias, Prefix, ZeroPrefix
+from .singular import Cusp, cusps
 
 
 def _small_volume(instance: Any) -> Comparison:
@@ -238,6 +239,7 @@ CLAIMS = (
         repaired_by=("T1.R11", "T1.R12"),
         exact=lambda: {
             "the node (t² − 1, t³ − t): two tangents at the origin": Crossing(-1, 1, (1, 0), (0, 1)),
+            "the cusp (t², t³), injective and smooth: all of it on one side": Cusp(2, 3),
             "LoRA 3 × 3, rank 1, whose rank is never full: 5 of k = 6": Factors(
                 linalg.exact([[1], [0], [0]]), linalg.exact([[1, 0, 0]])
             ),
@@ -250,7 +252,7 @@ CLAIMS = (
             "LoRA the pairs (B T, T⁻¹ A) give the same update, so that r² parameters are lost: 3 + 3 − 1 = "
             "5 of 6."
         ),
-        strategy=lambda: (curves.crossings(), factor_pairs(deficient=False)),
+        strategy=lambda: (curves.crossings(), cusps(), factor_pairs(deficient=False)),
         observe=observed.map_ranks,
     ),
     Claim(
