@@ -79,7 +79,7 @@ def verify(
         raise click.UsageError(f"--json {json_file}: the folder does not exist; make it first")
     report = job.report
     try:
-        grid.run(job, say=click.echo, stopped=_interruptible())
+        grid.run(job, say=lambda line: _echo(*render.folded(line)), stopped=_interruptible())
     except KeyboardInterrupt:
         report.complete = False
     for theorem in job.theorems:

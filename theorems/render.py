@@ -55,6 +55,11 @@ def sides(evidence: Evidence) -> str:
     return f"{where}{relation}{counts}, margin {number(evidence.margin)}, {tolerance}"
 
 
+def folded(line: str) -> list[str]:
+    """A line of progress in as many lines as the width needs, later ones below the outcomes."""
+    return textwrap.wrap(line, WIDTH, subsequent_indent=" " * 31, break_on_hyphens=False) or [""]
+
+
 def tally(found: list[Evidence]) -> str:
     """Count outcomes: '5 fail, 41 hold'."""
     counts = Counter(e.outcome for e in found)
