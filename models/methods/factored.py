@@ -20,6 +20,8 @@ from .targets import Patterns, check_rank, matrices, ranks_of
 
 Parts = dict[str, Array]
 """The factors of one target, by name."""
+FEW = 4
+"""Up to so many targets are searched one by one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,9 +150,11 @@ class Factored(Method):
         exact = all(one.project is not None for one in facts.values())
 
         def project(target: Mapping[str, np.ndarray]) -> Changes:
-            if exact:
-                return {path: one.project(np.asarray(target[path])) for path, one in facts.items()}
-            return self.searched(network, target)
+            known = {
+                path: one.project(np.asarray(target[path])) for path, one in facts.items() if one.project
+            }
+            rest = {path: target[path] for path in facts if path not in known}
+            return known | (self.searched(network, rest) if rest else {})
 
         return Image(
             dimension=sum(one.dimension for one in facts.values()),
@@ -163,14 +167,25 @@ class Factored(Method):
         )
 
     def searched(self, network: Network, target: Mapping[str, np.ndarray]) -> Changes:
-        """A near point of the image for a method without a projection."""
-        leaves, flat = tree.paths(network.params), {}
-        for path in self.parts(network):
-            parts = self.guess(np.asarray(leaves[path], np.float64), np.asarray(target[path]))
-            flat |= {f"{path}/{name}": part for name, part in parts.items()}
-        return nearest_by_descent(
-            self.reparameterize(network), target, [tree.from_paths(flat)] if flat else ()
-        )
+        """A near point of the image on the leaves of `target`, for which there is no projection.
+
+        Where they are few, each is searched for itself: fewer parameters allow more starts.
+        """
+        if 1 < len(target) <= FEW:
+            alone = (self.searched(network, {path: leaf}) for path, leaf in target.items())
+            return {path: leaf for near in alone for path, leaf in near.items()}
+        only = self if len(target) > 1 else dataclasses.replace(self, targets=next(iter(target)))
+        leaves, made = tree.paths(network.params), only.reparameterize(network)
+        own = tree.paths(made.init(jax.random.key(0)))
+        guessed = {
+            f"{path}/{name}": part
+            for path in target
+            for name, part in self.guess(
+                np.asarray(leaves[path], np.float64), np.asarray(target[path])
+            ).items()
+        }
+        near = nearest_by_descent(made, target, [tree.from_paths(own | guessed)] if guessed else ())
+        return {path: near[path] for path in target}
 
     def guess(
         self, kernel: Float[np.ndarray, "i o"], target: Float[np.ndarray, "i o"]
