@@ -46,6 +46,24 @@ class Sweep:
     seeds: tuple[int, ...]
     tunings: tuple[tuple[FineTuning, ...], ...]
 
+    @property
+    def along(self) -> str:
+        """The axis in one word: "rank", "layers" or "method"; what claims on sweeps ask for."""
+        return self.axis.split()[-1]
+
+    @property
+    def subject(self) -> dict[str, str | int | None]:
+        """What a record on the sweep says it speaks of."""
+        one = self.tunings[0][0]
+        return {
+            "network": one.network.name,
+            "task": one.task.name,
+            "method": f"{self.axis} {self.values[0]}..{self.values[-1]}",
+            "seed": None,
+            "along": self.along,
+            "seeds": len(self.seeds),
+        }
+
     def tuning(self, value: int | str, seed: int) -> FineTuning:
         """The fine-tuned network of one value and seed.
 
@@ -101,7 +119,12 @@ class Sweep:
                 f"full: got no full fine-tuning of seeds {missing}, needs one of each seed of the sweep; "
                 f"use finetune(network, task, Full(), seeds={self.seeds})"
             )
-        rows = (tuple(replace(one, full=known[one.seed]) for one in row) for row in self.tunings)
+        return self.beside(full)
+
+    def beside(self, full: Sequence[FineTuning]) -> "Sweep":
+        """The sweep with the fully fine-tuned θ at hand for those of its seeds that are among `full`."""
+        known = {one.seed: one.full for one in full}
+        rows = (tuple(replace(one, full=known.get(one.seed)) for one in row) for row in self.tunings)
         return replace(self, tunings=tuple(rows))
 
     def _facts(self, name: str) -> Float[np.ndarray, "V S"]:

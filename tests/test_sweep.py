@@ -159,6 +159,9 @@ def test_top_layers_end_with_the_whole_network(task, network):
     assert found.with_full([full]).tuning(1, 0).full is full.full
     with pytest.raises(ValueError, match=r"full: got no full fine-tuning of seeds \[0\]"):
         found.with_full([])
+    assert found.beside([]).tuning(2, 0).full is None, "what is not known is left out"
+    assert found.along == "layers"
+    assert found.subject["method"] == "top layers 1..2" and found.subject["seed"] is None
 
 
 def test_top_blocks_of_a_transformer_then_the_rest():

@@ -4,6 +4,12 @@ import os
 import shutil
 import tempfile
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As many workers as cores: threads of their own would only wait for each other.
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+    for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(threads, "1")
+
 import jax
 import pytest
 from hypothesis import HealthCheck, settings
@@ -36,6 +42,26 @@ def pytest_unconfigure(config):
     if folder is not None:
         os.environ.pop(CACHE, None)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def small_sweeps():
+    """A small sweep along each axis that claims speak of, trained once and cached."""
+    from peftproof.models import reference
+    from peftproof.models.cache import Cache
+    from peftproof.models.methods import Full, LoRA
+    from peftproof.models.sweep import layer_sweep, rank_sweep
+    from peftproof.models.training import Settings
+
+    cache, chosen = Cache(), reference.reference("mlp-relu")
+    (full,) = reference.finetunings("mlp-relu", methods=("full",), seeds=(0,), cache=cache)
+    given = {"seeds": (0, 1, 2), "settings": Settings(steps=300, batch_size=100), "cache": cache}
+    network, task = full[0].network, full[0].task
+    sweeps = (
+        rank_sweep(network, task, (1, 4, 16), learning_rates=chosen.rates(LoRA())[1:2], **given),
+        layer_sweep(network, task, learning_rates=chosen.rates(Full())[1:2], **given),
+    )
+    return {("mlp-relu", one.along): one.beside(full) for one in sweeps}
 
 
 @pytest.fixture(scope="session")

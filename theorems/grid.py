@@ -16,6 +16,7 @@ from ..models.finetuning import FineTuning
 from ..models.fit import Progress as FitProgress
 from ..models.methods import SUPPORT
 from ..models.methods import method as find_method
+from ..models.sweep import Sweep
 from . import verify
 from .claims import Evidence, Outcome, Source
 from .ledger import THEOREMS, ledger
@@ -24,6 +25,10 @@ from .report import Report
 
 SEEDS = 2
 FULL_SEEDS = 5
+SWEPT = ("mlp-relu",)
+"""The networks that are swept without being asked: sweeps train a network dozens of times."""
+SWEEP_SEEDS = (0, 1, 2, 3, 4)
+"""Fewer say little of where a plateau begins, whatever number of seeds the other runs have."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,16 @@ def methods_of(job: Job, network: str) -> tuple[tuple[str, int], ...]:
     return own + tuple((m, 1) for m in others if m not in chosen.methods)
 
 
+def axes_of(job: Job, network: str) -> tuple[str, ...]:
+    """Return the axes along which a network is swept: those that claims speak of.
+
+    None where methods were asked for; by default on the smallest network only, and on all in a full run.
+    """
+    if job.methods or not (job.full or network in SWEPT):
+        return ()
+    return tuple(sorted({c.along for c in job.report.ledger if c.observe is not None and c.along}))
+
+
 def run(job: Job, say: Callable[[str], None] = print, stopped: Callable[[], bool] = lambda: False) -> Report:
     """Judge exact instances, then search, then train and observe.
 
@@ -105,6 +120,8 @@ def run(job: Job, say: Callable[[str], None] = print, stopped: Callable[[], bool
         _search(job, say, progress)
         for network in job.networks:
             _observe(job, network, say, progress)
+            for axis in axes_of(job, network):
+                _sweep(job, network, axis, say, progress)
     return job.report
 
 
@@ -170,7 +187,23 @@ def _observe(job: Job, network: str, say: Callable[[str], None], progress: Progr
     progress.remove_task(task)
 
 
-def _judge(job: Job, tuning: FineTuning) -> list[Evidence]:
+def _sweep(job: Job, network: str, axis: str, say: Callable[[str], None], progress: Progress) -> None:
+    """Sweep a network along an axis, with the full fine-tunings that the grid has anyway beside it."""
+    cache, start = Cache(), time.perf_counter()
+    task = progress.add_task(f"{network}: sweep over {axis}", total=None)
+
+    def step(state: FitProgress) -> None:
+        progress.update(task, description=f"{state.label} {state.step}/{state.steps}"[:34])
+
+    every = tuple(range(job.seeds))
+    (full,) = reference.finetunings(network, ("full",), every, cache, step, every)
+    swept = reference.swept(network, axis, SWEEP_SEEDS, cache=cache, progress=step).beside(full)
+    found = _judge(job, swept)
+    say(f"{network:<12}{f'sweep: {axis}':<19}{len(swept.values)} points: {tally(found)}  {_took(start)}")
+    progress.remove_task(task)
+
+
+def _judge(job: Job, tuning: FineTuning | Sweep) -> list[Evidence]:
     found = [verify.observed_evidence(claim, tuning) for claim in job.report.ledger]
     found = [evidence for evidence in found if evidence is not None]
     for evidence in found:

@@ -69,8 +69,9 @@ def test_negative_control_is_rejected(claim):
 
 
 @each(OBSERVED)
-def test_observed_on_trained_networks(claim, small_grid):
-    seen = [(key, observed_evidence(claim, tuning)) for key, tuning in small_grid.items()]
+def test_observed_on_trained_networks(claim, request):
+    trained = request.getfixturevalue("small_sweeps" if claim.along else "small_grid")
+    seen = [(key, observed_evidence(claim, one)) for key, one in trained.items()]
     seen = [(key, evidence) for key, evidence in seen if evidence is not None]
     assert seen, "no trained network gives an instance of this claim"
     for key, evidence in seen:
