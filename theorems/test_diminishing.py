@@ -124,6 +124,22 @@ def test_quadratics_have_the_gradient_that_they_say():
         assert central == one.gradient(at)[i, j]
 
 
+def test_the_best_of_a_separable_loss_lies_between_its_bounds():
+    rng = np.random.default_rng(0)
+    roots = [rng.normal(size=(side, side)) for side in (4, 3)]
+    left, right = (root @ root.T + 0.1 * np.eye(len(root)) for root in roots)
+    for rank in (1, 2):
+        one = quadratics.Separable(rng.normal(size=(4, 3)), left, right, rank)
+        assert one.mu * one.tail / 2 < one.of_rival < one.reached < one.beta * one.tail / 2
+        for _ in range(100):
+            product = rng.normal(size=(4, rank)) @ rng.normal(size=(rank, 3))
+            assert one.loss(product) >= one.of_rival
+        inner, outer = np.linalg.cholesky(left), np.linalg.cholesky(right)
+        u, s, vt = np.linalg.svd(inner.T @ one.update @ outer, full_matrices=False)
+        best = np.linalg.solve(inner.T, (u[:, :rank] * s[:rank]) @ vt[:rank]) @ np.linalg.inv(outer)
+        assert one.loss(best) == pytest.approx(one.of_rival), "it is attained"
+
+
 def test_all_samples_are_listed():
     update = Truncated(linalg.exact([2, 1]), 1)
     one = Listed(update, linalg.exact([[1, 0], [0, 1], [1, 1]]), linalg.exact([[2, 0], [0, 0], [1, 2]]), 2)

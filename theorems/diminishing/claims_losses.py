@@ -87,7 +87,11 @@ CLAIMS = (
             "curvature 2 everywhere: equality": _isotropic(),
             "a quadratic loss with a slope": _sloping(),
         },
-        strategy=lambda: (quadratics.quadratics(stationary=True), quadratics.quadratics()),
+        strategy=lambda: (
+            quadratics.quadratics(stationary=True),
+            quadratics.quadratics(),
+            quadratics.separables(),
+        ),
         control=Control(
             "the largest curvature: replaced by the smallest",
             exact=lambda: _diagonal([[1, 1], [1, 5]]),
@@ -119,6 +123,7 @@ CLAIMS = (
         strategy=lambda: (
             quadratics.quadratics(stationary=True, isotropic=True, rival=True),
             quadratics.quadratics(stationary=True, rival=True),
+            quadratics.separables(),
         ),
         control=Control(
             "the smallest curvature: replaced by the largest",
@@ -162,7 +167,10 @@ CLAIMS = (
     Claim(
         id="T3.R7",
         theorem="diminishing",
-        statement=r"V(r_c)-V(r) \le G\sqrt\epsilon \quad\text{for all } r \ge r_c(\epsilon)",
+        statement=(
+            r"V^*=\min\mathcal{L}\ \Rightarrow\ V(r_c)-V(r) \le G\sqrt\epsilon \text{ for all } "
+            r"r \ge r_c(\epsilon)"
+        ),
         judgement=Judgement.TRUE,
         reason="V(r) ≥ V*, and V(r_c) ≤ L(ΔW_{r_c}) ≤ V* + G√ε by R3, for V* the least loss of all",
         plain=(

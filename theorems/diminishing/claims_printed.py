@@ -250,7 +250,7 @@ CLAIMS = (
         equation="37",
         statement=(
             r"\mathcal{L}_{\mathcal{D}_{test}}(W+\Delta W_r)-\mathcal{L}_{\mathcal{D}_{train}}(W+\Delta W_r) "
-            r"= c\,\sqrt{r/N},\quad c>0"
+            r"\propto \sqrt{r/N}"
         ),
         judgement=Judgement.FALSE,
         reason=(

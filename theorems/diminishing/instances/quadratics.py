@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ... import linalg
 from ...pasteable import Pasteable
+from ..spectrum import spectrum
 from .spectra import Truncated, updates
 
 
@@ -146,6 +147,82 @@ def quadratics(
 def rank_free(update: Truncated) -> bool:
     """Whether any matrix of this shape has rank at most r."""
     return update.rank >= min(update.matrix.shape)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Separable(Pasteable):
+    r"""$L(D) = \frac12\,\mathrm{tr}((D-\Delta)^T M (D-\Delta) S)$ in float64, for which V(r) is known.
+
+    Attributes:
+        update: Δ.
+        left: M.
+        right: S.
+        rank: r.
+    """
+
+    update: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    rank: int
+    kind = "separable quadratic loss"
+    optimum = at_optimum = 0.0
+
+    def loss(self, change: np.ndarray) -> float:
+        """L(D), by its definition."""
+        gap = change - self.update
+        return float(np.trace(gap.T @ self.left @ gap @ self.right)) / 2
+
+    @property
+    def reached(self) -> float:
+        """The loss of the truncation, measured."""
+        u, s, vt = np.linalg.svd(self.update, full_matrices=False)
+        return self.loss((u[:, : self.rank] * s[: self.rank]) @ vt[: self.rank])
+
+    @property
+    def of_rival(self) -> float:
+        """V(r): half the tail of M^(1/2) Δ S^(1/2), for which any roots will do."""
+        left, right = np.linalg.cholesky(self.left), np.linalg.cholesky(self.right)
+        return spectrum(left.T @ self.update @ right).tail(self.rank) / 2
+
+    @property
+    def tail(self) -> float:
+        """The squared distance, by the singular values."""
+        return spectrum(self.update).tail(self.rank)
+
+    @cached_property
+    def beta(self) -> float:
+        """The largest curvature, that of S ⊗ M."""
+        return float(np.linalg.eigvalsh(self.left)[-1] * np.linalg.eigvalsh(self.right)[-1])
+
+    @cached_property
+    def mu(self) -> float:
+        """The smallest curvature."""
+        return float(np.linalg.eigvalsh(self.left)[0] * np.linalg.eigvalsh(self.right)[0])
+
+    @property
+    def scale(self) -> float:
+        """Decompositions are rounded relative to the whole."""
+        return self.beta * float((self.update**2).sum())
+
+    @property
+    def operations(self) -> int:
+        """Of four decompositions."""
+        return 512 * max(self.update.shape)
+
+
+@st.composite
+def separables(draw: st.DrawFn) -> Separable:
+    """Gaussian updates, and M and S with eigenvalues from 1 to 1, 3 or 10."""
+    m, n = draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    rng, rank = np.random.default_rng(draw(st.integers(0, 2**16))), draw(st.integers(0, min(m, n)))
+    spread = draw(st.sampled_from((1.0, 3.0, 10.0)))
+
+    def definite(side: int) -> np.ndarray:
+        q, _ = np.linalg.qr(rng.normal(size=(side, side)))
+        made = (q * np.geomspace(1, spread, side)) @ q.T
+        return (made + made.T) / 2
+
+    return Separable(rng.normal(size=(m, n)), definite(m), definite(n), rank)
 
 
 @st.composite
