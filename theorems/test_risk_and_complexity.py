@@ -29,7 +29,6 @@ from peftproof.theorems.diminishing.lipschitz import (
     loss_lipschitz,
     segment_change,
 )
-from peftproof.theorems.diminishing.quadratic import Quadratic
 from peftproof.theorems.diminishing.rademacher import (
     enumerated,
     lower_bound,
@@ -596,53 +595,3 @@ def test_a_profile_is_that_of_dense_derivatives():
         np.testing.assert_allclose(profile.curvature[i], rayleigh, atol=1e-12)
     still = segment_profile(network, split, network.params, network.params)
     assert still.length == 0 and not still.curvature.any()
-
-
-# ---------------------------------------------------------------- quadratic losses
-
-
-def definite(rng, n):
-    root = rng.normal(size=(n, n))
-    matrix = root @ root.T + 0.1 * np.eye(n)
-    return (matrix + matrix.T) / 2
-
-
-@pytest.mark.parametrize("rank", [0, 1, 2, 3])
-def test_v_of_a_quadratic_lies_between_its_bounds(rank):
-    rng = np.random.default_rng(rank)
-    model = Quadratic(rng.normal(size=(4, 3)), definite(rng, 4), definite(rng, 3))
-    low, high = model.bounds(rank)
-    cut = model.loss(model.truncated(rank))
-    rounding = 1e-12 * model.loss(np.zeros((4, 3)))
-    for smaller, larger in itertools.pairwise((low, model.best(rank), cut, high)):
-        assert smaller <= larger + rounding
-    if rank in (1, 2):
-        assert low < model.best(rank) < cut < high  # strictly: the constants cannot be exchanged
-        for _ in range(200):
-            left, right = rng.normal(size=(4, rank)), rng.normal(size=(rank, 3))
-            assert model.loss(left @ right) >= model.best(rank)
-
-
-def test_v_is_attained_by_the_weighted_truncation():
-    rng = np.random.default_rng(7)
-    model = Quadratic(rng.normal(size=(4, 3)), definite(rng, 4), definite(rng, 3))
-    left, right = np.linalg.cholesky(model.left), np.linalg.cholesky(model.right)
-    u, s, vt = np.linalg.svd(left.T @ model.update @ right, full_matrices=False)
-    for rank in range(4):
-        d = np.linalg.solve(left.T, (u[:, :rank] * s[:rank]) @ vt[:rank]) @ np.linalg.inv(right)
-        assert model.loss(d) == pytest.approx(model.best(rank), abs=1e-10)
-
-
-def test_isotropic_gains_diminish_and_others_do_not_follow_the_update():
-    flat = Quadratic(*(linalg.exact(np.diag(v).tolist()) for v in ([3, 2, 1], [1, 1, 1], [2, 2, 2])))
-    gains = [flat.best(r) - flat.best(r + 1) for r in range(3)]
-    assert gains == [9, 4, 1]
-    assert all(flat.bounds(r) == (flat.best(r),) * 2 for r in range(4))
-    steep = Quadratic(*(linalg.exact(np.diag(v).tolist()) for v in ([2, 1], [1, 1], [1, 100])))
-    assert (steep.best(1), steep.loss(steep.truncated(1))) == (2, 50)
-    with pytest.raises(ValueError, match="positive definite"):
-        Quadratic(np.eye(2), np.diag([1.0, 0.0]), np.eye(2))
-    with pytest.raises(ValueError, match="must be diagonal"):
-        Quadratic(linalg.exact([[1, 1], [0, 1]]), *[linalg.exact([[1, 0], [0, 1]])] * 2)
-    with pytest.raises(ValueError, match="needs \\(3, 3\\) and \\(2, 2\\)"):
-        Quadratic(np.ones((3, 2)), np.eye(2), np.eye(2))
