@@ -216,11 +216,17 @@ def _diamonds(ax: Axes, ranks: Mapping[float, int], curve: np.ndarray) -> None:
         ax.annotate(
             f"{_percent(share)}: r = {rank}",
             (rank, curve[rank]),
-            xytext=(14, max(70 - 25 * row, 20)),
+            xytext=(-4, max(70 - 25 * row, 20)),
             textcoords="offset points",
             color=_INK,
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
-            arrowprops={"arrowstyle": "-", "color": _INK, "linewidth": 0.8, "shrinkB": 5},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": _INK,
+                "linewidth": 0.8,
+                "shrinkB": 5,
+                "relpos": (0.06, 0),
+            },
             zorder=5,
         )
 
@@ -256,7 +262,7 @@ def plot_risk(
             bars = 2 * drawn.standard_error
             ax.errorbar(drawn.ranks, drawn.mean, bars, fmt=marker, color=colour, markersize=5, capsize=3,
                         markerfacecolor="white", zorder=3)  # fmt: skip
-        ax.scatter(best.rank, float(best.risk), s=190, marker="*", color=colour, edgecolors="white",
+        ax.scatter(best.rank, float(best.risk), s=380, marker="*", color=colour, edgecolors="white",
                    linewidths=0.8, zorder=2.5)  # fmt: skip
         ax.plot([], [], color=colour, marker=marker, markerfacecolor="white", label=f"N = {model.samples}")
     ax.scatter([], [], s=150, marker="*", color=_INK, label="the least risk")
