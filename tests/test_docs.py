@@ -29,6 +29,7 @@ def test_docs_build_without_warnings(tmp_path):
         "theorems/subset",
         "theorems/capacity",
         "theorems/capacity_transformer",
+        "theorems/diminishing",
         "notebooks/subset",
         "notebooks/capacity",
     ):
