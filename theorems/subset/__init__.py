@@ -2,8 +2,7 @@
 
 `describe` says what a method is on a network, `distances` how far an update is from what it reaches, and
 `verdict` whether its functions are fewer than those of full fine-tuning, with a certificate.  `CLAIMS` is
-what
-the ledger collects.
+what the ledger collects.
 """
 
 from . import claims_functions, claims_images, claims_printed, plots, tables

@@ -131,9 +131,8 @@ class Hilbert(Pasteable):
     r"""Hilbert's curve H: [0, 1] → [0, 1]², of Hölder exponent 1/2 = k/d, which fills the square.
 
     $H(m / 4^\ell)$ is a corner of a box of side $2^{-\ell}$, and every box of that side has one: it is a
-    limit, of which
-    these values are exact.  $|H(s) - H(t)|_2^2 \le 6\,|s - t|$, and 6 is the least such constant (Bauman
-    2006).
+    limit, of which these values are exact.  $|H(s) - H(t)|_2^2 \le 6\,|s - t|$, and 6 is the least such
+    constant (Bauman 2006).
 
     Attributes:
         level: ℓ.

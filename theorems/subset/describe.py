@@ -26,14 +26,15 @@ class Description:
         k: parameters of Φ.
         d: parameters of θ.
         touched: paths of the leaves of θ that it changes (of the added ones, for an extension).
-        dimension: of Im g.
+        dimension: of Im g, by its closed form; where that holds for almost every kernel only, `formula` says
+            so.
         formula: how that comes about.
         linear: whether g is affine in Φ.
         rank: rank of Dg at the Φ that was asked for, with the gap that justifies it.
         immersion: whether that rank is k.
-        injective_up_to_gauge: whether that rank is the dimension of Im g, so that near Φ only the k −
-            dimension
-            gauge directions leave g(Φ) where it is (constant rank theorem).
+        injective_up_to_gauge: whether that rank is the dimension of Im g, so that near Φ only the
+            k − dimension gauge directions leave g(Φ) where it is (constant rank theorem): a statement on a
+            neighbourhood of Φ, where g is continuously differentiable.
         projection: "exact", or "upper estimate" where no nearest point of the image is known.
     """
 

@@ -66,8 +66,7 @@ def distances(method: Method, network: Network, update: Params) -> Distances:
         ValueError: another structure than θ, not float64, NaN, or a method without a map g.
 
     Source: Eckart and Young 1936 for LoRA, Van Loan and Pitsianis 1993 for Kronecker products, Schönemann
-    1966
-    for rotations; each method's `image` says which.
+    1966 for rotations; each method's `image` says which.
     """
     tree.check_like(update, network.params, "update")
     flat = {path: np.asarray(leaf) for path, leaf in tree.paths(update).items()}

@@ -21,8 +21,8 @@ TARGETS = (-2, -1, 0, 1, 2)
 class ProductNetwork(Pasteable):
     r"""The linear network $f(x) = w_N \cdots w_1 x$ of which only some factors are trained.
 
-    Full fine-tuning reaches c x for every c.  So does training one factor, unless the frozen ones multiply
-    to 0.
+    Full fine-tuning reaches c x for every c.  So does training one factor, unless the frozen ones
+    multiply to 0.
 
     Attributes:
         base: θ₀.
@@ -75,8 +75,7 @@ class ReluNeuron(Pasteable):
         rho: ρ > 0 of the target.
         s: the rational number that gives the direction.
         normalised: whether the two parameters are (w₂, angle), with (w₁, b) on the unit circle; otherwise
-            w₂ = 1
-            is frozen and (w₁, b) are trained.
+            w₂ = 1 is frozen and (w₁, b) are trained.
     """
 
     w2: int

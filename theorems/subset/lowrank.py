@@ -191,11 +191,11 @@ class Samples(Pasteable):
 
 @st.composite
 def samples(draw: st.DrawFn) -> Samples:
-    """Up to three inputs of a layer with up to three inputs and outputs."""
+    """Up to three inputs of a layer with up to three inputs and outputs, mostly no more of them than r."""
     m, n, p = (draw(st.integers(1, 3)) for _ in range(3))
     entry = st.integers(-2, 2)
 
     def matrix(rows: int, columns: int) -> np.ndarray:
         return linalg.exact([[draw(entry) for _ in range(columns)] for _ in range(rows)])
 
-    return Samples(matrix(m, n), matrix(n, p), draw(st.integers(1, 3)))
+    return Samples(matrix(m, n), matrix(n, p), draw(st.integers(p, 3) | st.integers(1, 3)))
