@@ -157,6 +157,10 @@ def test_the_latest_result_is_remembered_by_what_tells_arguments_apart():
     assert calls == [1, 2, 1]
     remembered = memo.latest(lambda n: calls.append(n) or n, key=abs)
     assert [remembered(n) for n in (5, -5)] == [5, 5]
+    calls.clear()
+    remembered = memo.latest(lambda n: calls.append(n) or n, size=2)
+    assert [remembered(n) for n in (1, 2, 1, 3, 2, 1)] == [1, 2, 1, 3, 2, 1]
+    assert calls == [1, 2, 3, 1]
 
 
 def test_an_unknown_relation_is_refused():

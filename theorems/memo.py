@@ -11,21 +11,25 @@ Result = TypeVar("Result")
 
 
 def latest(
-    compute: Callable[[Given], Result], key: Callable[[Given], object] | None = None
+    compute: Callable[[Given], Result], key: Callable[[Given], object] | None = None, size: int = 1
 ) -> Callable[[Given], Result]:
-    """Remember the result for the argument looked at last.
+    """Remember what was computed last.
 
     Args:
         compute: a function of one argument; what raises is not remembered.
         key: what tells two arguments apart; the argument itself if None.
+        size: how many results are kept.
     """
     last: list[tuple[object, Result]] = []
 
     @functools.wraps(compute)
     def remembered(given: Given) -> Result:
         now = given if key is None else key(given)
-        if not last or last[0][0] != now:
-            last[:] = [(now, compute(given))]
+        for known, result in last:
+            if known == now:
+                return result
+        last[size - 1 :] = []
+        last.insert(0, (now, compute(given)))
         return last[0][1]
 
     return remembered

@@ -295,7 +295,7 @@ def _found_dimension(given: tuple[Network, np.ndarray]) -> int:
 
 
 _found_dimension = memo.latest(
-    _found_dimension, key=lambda given: digest({"theta0": given[0].params, "x": given[1]})
+    _found_dimension, key=lambda given: digest({"theta0": given[0].params, "x": given[1]}), size=4
 )
 
 
