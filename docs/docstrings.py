@@ -91,6 +91,8 @@ def _docstring(_app: Sphinx, what: str, _name: str, _obj: object, _options: obje
     blocks = re.split(r"(?m)^([ \t]*\.\. math::\n\n(?:[ \t]+.*\n)+|\S.*::\n\n(?: {4}.*\n)+)", text)
     blocks[::2] = [_outside_code(block) for block in blocks[::2]]
     lines[:] = "".join(blocks).split("\n")
+    if what in ("attribute", "data", "property"):
+        lines.insert(0, "")  # napoleon takes what stands before a colon in the first line for a type
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
