@@ -92,7 +92,8 @@ def _docstring(_app: Sphinx, what: str, _name: str, _obj: object, _options: obje
     blocks[::2] = [_outside_code(block) for block in blocks[::2]]
     lines[:] = "".join(blocks).split("\n")
     if what in ("attribute", "data", "property"):
-        lines.insert(0, "")  # napoleon takes what stands before a colon in the first line for a type
+        # Napoleon takes what stands before a colon in the first line for a type: make that an empty comment.
+        lines[:0] = ["..", ""]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
