@@ -485,6 +485,15 @@ def test_a_smaller_constant_is_refuted():
     assert reached == pytest.approx(far_away, rel=1e-6)
 
 
+def test_a_certificate_allows_for_any_order_of_summation_of_wide_inputs():
+    width = 4096
+    network, x = mlp_from_arrays([np.zeros((2, width))], None), np.arange(1.0, width + 1)
+    exact = math.sqrt(0.5 * width * (width + 1) * (2 * width + 1) / 6)
+    assert loss_lipschitz(network, Split(x[None], np.array([1])), 0.0).value >= exact * (
+        1 + linalg.gamma(width // 2)
+    )
+
+
 def test_certificates_shrink_with_the_ball_and_its_cut():
     network, split = network_and_split(NETWORKS[0])
     sizes = [loss_lipschitz(network, split, R).value for R in (0.0, 0.1, 1.0)]

@@ -180,6 +180,7 @@ def test_factors_of_lora_are_found_in_phi(method):
         (lambda: recommend_rank(np.eye(2), loss=1.0), "smoothness"),
         (lambda: recommend_rank(np.eye(2), smoothness=1.0), "loss="),
         (lambda: recommend_rank(gradient=np.eye(2), loss=1.0, smoothness=1.0), "share="),
+        (lambda: recommend_rank(gradient=np.eye(2), second_moments=np.eye(2)), "beside a gradient"),
         (lambda: recommend_rank({"a": np.eye(2), "b": np.eye(2)}, second_moments=np.eye(2)), "dictionary"),
         (lambda: recommend_rank(spectrum(np.eye(2)), second_moments=np.eye(2)), "vectors"),
     ],

@@ -207,7 +207,7 @@ def _forward(
     The deviation starts with what rounding has done to the run at the centre, so the true run is covered.
     """
     a = split.x
-    size, error = linalg.norm(a), np.zeros(len(a))
+    size, error = linalg.norm(a) * (1 + linalg.gamma(a.shape[1] + 8)), np.zeros(len(a))
     sizes = []
     for k, (weight, sigma) in enumerate(zip(weights, activations, strict=True)):
         bias = np.zeros(len(weight)) if biases is None else biases[k]

@@ -129,7 +129,8 @@ def recommend_rank(
         smoothness: β > 0, which must bound the curvature of the loss in all layers jointly.
         gradient_norm: γ; 0 means that Δ is stationary.
         gradient: a calibration gradient at the base parameters instead of an update: the ranks keep the
-            share of its squared norm.
+            share of its squared norm.  It does not go with second moments: in their norm what is kept of G
+            says nothing of the decrease of the loss.
         second_moments: Σ of each layer's inputs, (in, in), by path, or one for a single matrix.  Distances
             are then $\|\Sigma^{1/2}(\Delta_r-\Delta)\|_F$, squared the mean squared change of the layers'
             outputs; the truncation is `whitened_truncation`, and β and γ belong to that norm.
@@ -141,12 +142,18 @@ def recommend_rank(
 
     Raises:
         ValueError: not exactly one of update and gradient, both share and loss, a loss without a smoothness
-            or of a gradient, numbers out of range, second moments that miss a layer, or as `spectra`.
+            or of a gradient, second moments beside a gradient, numbers out of range, second moments that miss
+            a layer, or as `spectra`.
 
     Source: Eckart and Young 1936; T3.R4 for the loss; T3.R8 for second moments.  `cheapest` is the greedy
     solution of a knapsack (Dantzig 1957), less than one step above the optimum.
     """
     _check(update, gradient, share, loss, smoothness, gradient_norm)
+    if gradient is not None and second_moments is not None:
+        raise ValueError(
+            "second_moments: got some beside a gradient, of which nothing is proved in the norm of the "
+            "outputs; leave them out, or give an update"
+        )
     found = _spectra(update if gradient is None else gradient, second_moments, pattern)
     energy = math.fsum(one.energy for one in found.values())
     if loss is None:
