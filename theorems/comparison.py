@@ -26,7 +26,9 @@ class Outcome(StrEnum):
 RELATIONS = ("<=", ">=", "<", ">", "==")
 OPERATIONS = 8
 ERRORS = 5
-"""Standard errors that a mean over draws may be off: by chance it is so once in 1.7 million times."""
+"""Standard errors that a mean over draws may be off: by chance once in 1.7 million times, for a known error.
+
+Where it is estimated from a few seeds, whoever gives it has to enlarge it (Student)."""
 
 
 class MissingIngredient(ValueError):  # noqa: N818  (it is no failure of the library: it becomes NOT_JUDGED)

@@ -7,7 +7,6 @@ from collections import Counter
 from importlib import import_module
 
 from .claims import Claim, Evidence, Judgement, Outcome, Source
-from .comparison import ERRORS
 from .report import Report
 
 WIDTH = 79
@@ -45,7 +44,7 @@ def sides(evidence: Evidence) -> str:
     if evidence.lhs is None:
         return f"{subject(evidence)}: {evidence.error or evidence.note}"
     tolerance = "exact" if evidence.tolerance == 0 else f"tolerance {number(evidence.tolerance)}"
-    tolerance += f" ({ERRORS} standard errors)" if evidence.by_chance else ""
+    tolerance += " (what chance allows)" if evidence.by_chance else ""
     tolerance += "".join(f", {name} {number(value)}" for name, value in evidence.statistics.items())
     relation = f"{number(evidence.lhs)} {evidence.relation} {number(evidence.rhs)}"
     counts = (

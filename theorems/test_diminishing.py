@@ -59,6 +59,34 @@ def test_a_square_outgrows_every_lipschitz_constant(constant):
     assert judged("T3.35", one).outcome is Outcome.ASSUMPTION_VIOLATED
 
 
+def test_a_rising_bound_says_nothing_even_with_the_tail_for_epsilon():
+    """The kinder reading of "the second term approaches zero": L √tail(r) for L √ε."""
+    values = linalg.exact([1, Fraction(1, 10)])
+    losses, bounds = [], []
+    for rank in (1, 2):
+        one = Truncated(values, rank)
+        distance = linalg.square_root(one.squared_distance)
+        losses.append(distance)
+        bounds.append(linalg.square_root(one.tail) + linalg.square_root(Fraction(rank, 4)))
+    assert losses == [Fraction(1, 10), 0]
+    assert linalg.sign(bounds[1] - bounds[0]) > 0
+
+
+def test_a_gap_rises_below_the_critical_rank_of_both_kinds():
+    one = Regression(linalg.exact([4]), 1, 10, Fraction(1))
+    assert one.critical == Truncated(linalg.exact([2]), 0, Fraction(4)).critical == 1
+    assert one.gaps == (0, Fraction(9, 40))
+    assert one.risks[1] + 1 < one.risks[0] + 1, "the test loss itself falls"
+
+
+def test_the_printed_third_term_does_not_save_the_theorem():
+    one = Distance(identity())
+    for constant in (1, 1000):
+        samples = (2 * constant) ** 2
+        added = constant * linalg.square_root(Fraction(one.update.rank, samples))
+        assert linalg.sign(one.reached - (one.optimum + linalg.square_root(one.eps) + added)) > 0
+
+
 def test_truncation_is_not_what_is_best_for_the_loss():
     layer = unequal_layer()
     assert (layer.plain, layer.reached, layer.challenge) == (100, 4, 4)

@@ -111,8 +111,8 @@ CLAIMS = (
         id="T3.R10",
         theorem="diminishing",
         statement=(
-            r"B\sqrt{\tfrac{r}{2\min(m,n)}}\tfrac{\sqrt m\|X\|_F}{N} \le \hat R_N(r) \le \tfrac "
-            r"BN\min\{\sqrt m\|X\|_F,\ \sqrt{\pi r/2}\,(\sqrt m\|X\|_2+\|X\|_F)\}"
+            r"\tfrac{B}{\sqrt2N}\max\{\sqrt r\|X\|_F,\ \sqrt m\|X\|_{(r)}\} \le \hat R_N(r) \le \tfrac "
+            r"BN\min_k\{\sqrt m\|X\|_{(k)} + \sqrt{\pi r/2}\,(\sqrt m\,s_{k+1}+\|X_{>k}\|_F)\}"
         ),
         judgement=Judgement.TRUE,
         reason="Khintchine from below, Chevet from above; for isotropic inputs it is of order √(r(m + n)/N)",

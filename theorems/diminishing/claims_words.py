@@ -115,8 +115,8 @@ CLAIMS = (
         reason="a rising upper bound says nothing about the loss below it; and L√ε does not depend on r",
         plain=(
             "From a term of an upper bound that grows with the rank it is inferred that larger ranks do not "
-            "help. A bound may rise while the loss falls. Where the loss itself turns is known exactly for "
-            "one model: T3.R13."
+            "help. A bound may rise while the loss falls. That no more than L√ε is left to gain is T3.b, and "
+            "needs no third term; where the loss itself turns is known exactly for one model: T3.R13."
         ),
         compare=relation(lambda i: i.losses[1], ">=", lambda i: i.losses[0]),
         assumes=(
@@ -144,8 +144,9 @@ CLAIMS = (
             "0 on"
         ),
         plain=(
-            "Below the critical rank both errors are said to fall. The gap between test and training loss "
-            "rises with the rank there; what falls is the rest."
+            "Below the critical rank both errors are said to fall. The gap between test and training loss, "
+            "as in (37), rises with the rank there. The test loss itself, the sum of both, does fall in the "
+            "exact model: T3.R13."
         ),
         compare=with_chance(lambda i: i.gaps[1], "<=", lambda i: i.gaps[0]),
         assumes=(Assumption("r < r_c", _before),),
@@ -156,8 +157,9 @@ CLAIMS = (
             )
         },
         worked=(
-            "One singular value 2, one output, N = 10, σ² = 1: r_c = 1, as 4 · 9 > 4 + 1.  At rank 0 nothing "
-            "is fitted and the gap is 0; at rank 1 it is 1/8 + 1/10 = 9/40."
+            "One singular value 2, one output, N = 10, σ² = 1: r_c = 1, as 4 · 9 > 4 + 1, and by (34) "
+            "for every ε ≤ 4.  At rank 0 nothing is fitted and the gap is 0; at rank 1 it is 1/8 + 1/10 = "
+            "9/40."
         ),
         strategy=regressions.regressions,
         observe=observed_sweeps.gaps_below,
@@ -171,7 +173,8 @@ CLAIMS = (
         reason="for (det D − 1)² the first rank gains 0 and the second one everything",
         plain=(
             "The title of the theorem. It holds for the squared distance from the ideal update (T3.R16), and "
-            "not for losses in general: a rank may be worth nothing before the next one is there."
+            "not for losses in general: a rank may be worth nothing before the next one is there. That "
+            "little is left beyond the critical rank is T3.b."
         ),
         compare=_smaller_gain,
         repaired_by=("T3.R16",),

@@ -26,7 +26,8 @@ does not keeps the limit below ρ.)  Together the limits cover ρ with probabili
 number of seeds from 2 on, if the seeds' values are independent and normal.
 
 All of this presumes a gain.  It is asked for first: some rank must improve on rank 0, by a one-sided t test
-with Bonferroni's correction for the ranks.
+with Bonferroni's correction for the ranks.  An interval is given only then, so that 2α bounds the probability
+that one is given and is wrong; of those that are given, more may be wrong where a gain is rarely found.
 
 Sources: Berger, *Multiparameter hypothesis testing and acceptance sampling*, Technometrics 24 (1982), for the
 intersection–union test; Maurer, Hothorn and Lehmacher 1995 for the fixed sequence.  A bootstrap over seeds is
