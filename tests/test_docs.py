@@ -32,5 +32,7 @@ def test_docs_build_without_warnings(tmp_path):
         "theorems/diminishing",
         "notebooks/subset",
         "notebooks/capacity",
+        "notebooks/diminishing",
+        "api/diminishing",
     ):
         assert (tmp_path / f"{page}.html").is_file(), page
