@@ -118,10 +118,13 @@ def run(job: Job, say: Callable[[str], None] = print, stopped: Callable[[], bool
     with _progress() as progress:
         _exact(job, say)
         _search(job, say, progress)
+        say(f"{'network':<12}{'method':<19}accuracy on test images, and outcomes of all claims")
         for network in job.networks:
+            start = time.perf_counter()
             _observe(job, network, say, progress)
             for axis in axes_of(job, network):
                 _sweep(job, network, axis, say, progress)
+            say(f"{network:<12}{'':<25}{_took(start)}")
     return job.report
 
 
@@ -173,7 +176,6 @@ def _observe(job: Job, network: str, say: Callable[[str], None], progress: Progr
     def step(state: FitProgress) -> None:
         progress.update(task, description=f"{state.label} {state.step}/{state.steps}"[:34])
 
-    start = time.perf_counter()
     for seeds in sorted({count for _, count in methods}, reverse=True):
         names = tuple(name for name, count in methods if count == seeds)
         every = tuple(range(job.seeds))
@@ -181,15 +183,14 @@ def _observe(job: Job, network: str, say: Callable[[str], None], progress: Progr
             found = [e for tuning in tunings for e in _judge(job, tuning)]
             name = tunings[0].method.name
             accuracy = sum(t.facts["test_accuracy"] for t in tunings) / len(tunings)
-            say(f"{network:<12}{name:<19}accuracy {accuracy:.2f}: {tally(found)}  {_took(start)}")
+            say(f"{network:<12}{name:<19}{accuracy:>4.2f}  {tally(found)}")
             progress.advance(task)
-            start = time.perf_counter()
     progress.remove_task(task)
 
 
 def _sweep(job: Job, network: str, axis: str, say: Callable[[str], None], progress: Progress) -> None:
     """Sweep a network along an axis, with the full fine-tunings that the grid has anyway beside it."""
-    cache, start = Cache(), time.perf_counter()
+    cache = Cache()
     task = progress.add_task(f"{network}: sweep over {axis}", total=None)
 
     def step(state: FitProgress) -> None:
@@ -199,7 +200,7 @@ def _sweep(job: Job, network: str, axis: str, say: Callable[[str], None], progre
     (full,) = reference.finetunings(network, ("full",), every, cache, step, every)
     swept = reference.swept(network, axis, SWEEP_SEEDS, cache=cache, progress=step).beside(full)
     found = _judge(job, swept)
-    say(f"{network:<12}{f'sweep: {axis}':<19}{len(swept.values)} points: {tally(found)}  {_took(start)}")
+    say(f"{network:<12}{f'sweep of {axis}':<19}{'':<6}{tally(found)}")
     progress.remove_task(task)
 
 
