@@ -21,8 +21,8 @@ import numpy as np
 
 jax.config.update("jax_enable_x64", True)
 
-from scipy.linalg import interpolative  # noqa: E402
 from jax.flatten_util import ravel_pytree  # noqa: E402
+from scipy.linalg import interpolative  # noqa: E402
 from scipy.optimize import minimize  # noqa: E402
 from scipy.sparse.linalg import LinearOperator  # noqa: E402
 from sympy import GF  # noqa: E402
