@@ -9,17 +9,7 @@ import pytest
 from peftproof.theorems.diminishing.decay import Decay, decay_model
 from peftproof.theorems.diminishing.intruder import intruders
 from peftproof.theorems.diminishing.spectrum import spectrum
-
-
-def orthogonal(rng, m, n):
-    return np.linalg.qr(rng.normal(size=(m, n)))[0]
-
-
-def with_values(rng, values, m, n):
-    """A matrix with these singular values."""
-    s = len(values)
-    return (orthogonal(rng, m, s) * values) @ orthogonal(rng, n, s).T
-
+from peftproof.theorems.oracles import orthogonal, with_values
 
 # --- decay --------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import minimize
 
 from peftproof.theorems.diminishing.recommend import recommend_rank
 from peftproof.theorems.diminishing.spectrum import LowRank, Spectrum
@@ -17,40 +16,7 @@ from peftproof.theorems.diminishing.whitened import (
     whitened_truncation,
 )
 from peftproof.theorems.linalg import exact
-
-
-def truncated(matrix, rank):
-    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
-    return (u[:, :rank] * s[:rank]) @ vt[:rank]
-
-
-def orthogonal(rng, m, n):
-    return np.linalg.qr(rng.normal(size=(m, n)))[0]
-
-
-def with_values(rng, values, m, n):
-    """A matrix with these singular values."""
-    s = len(values)
-    return (orthogonal(rng, m, s) * values) @ orthogonal(rng, n, s).T
-
-
-def descended(weight, update, rank, starts=6):
-    """The least ‖weight (A B − update)‖²_F that L-BFGS finds over factors: the naive oracle of a minimum."""
-    m, n = update.shape
-    rng, found = np.random.default_rng(0), []
-
-    def loss(v):
-        A, B = v[: m * rank].reshape(m, rank), v[m * rank :].reshape(rank, n)
-        gap = weight @ (A @ B - update)
-        slope = 2 * weight.T @ gap
-        return (gap**2).sum(), np.concatenate([(slope @ B.T).ravel(), (A.T @ slope).ravel()])
-
-    options = {"maxiter": 5000, "maxfun": 10**5, "ftol": 1e-15, "gtol": 1e-10}
-    for _ in range(starts):
-        start = rng.normal(size=rank * (m + n))
-        found.append(minimize(loss, start, jac=True, method="L-BFGS-B", options=options).fun)
-    return min(found)
-
+from peftproof.theorems.oracles import descended, truncated, with_values
 
 # --- whitening ----------------------------------------------------------------------------------------------
 
