@@ -17,7 +17,7 @@ from . import (
     rademacher,
     tables,
 )
-from .critical import CriticalRank, Exponential, Power, critical_rank
+from .critical import CriticalRank, Exponential, Power, critical_rank, joint_critical_rank
 from .decay import Decay, DecayFit, DecayVerdict, decay_model
 from .erm import ErmBound, erm_bound, trivial_bound
 from .frozen_a import BestRank, FrozenA, excess_risk
@@ -63,6 +63,7 @@ __all__ = [
     "erm_bound",
     "excess_risk",
     "intruders",
+    "joint_critical_rank",
     "lora_factors",
     "loss_lipschitz",
     "plateau",

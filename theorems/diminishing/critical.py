@@ -7,7 +7,7 @@ the tails of the neighbours are looked at, because a floor of a rounded logarith
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -99,6 +99,32 @@ def critical_rank(
     every = tails(squares)
     rounding = 0.0 if exact else linalg.gamma(len(squares) + 4)
     return _from_tails(every.__getitem__, len(squares), eps, 0, rounding, error)
+
+
+def joint_critical_rank(spectra: Mapping[str, Spectrum] | Spectrum, share: float) -> CriticalRank:
+    r"""The critical rank of a whole update, if all layers are truncated to one rank r.
+
+    The squared distance is then the tail of one spectrum,
+    $\sum_l \mathrm{tail}_l(r) = \sum_{i>r} \sum_l \sigma_{l,i}^2$.
+
+    Args:
+        spectra: by layer, or one.
+        share: ε, as a share of the squared norm of the whole update.
+
+    Raises:
+        ValueError: no layer, one whose singular values are all zero, or a share outside of (0, 1).
+    """
+    layers = {spectra.name or "update": spectra} if isinstance(spectra, Spectrum) else spectra
+    if not layers:
+        raise ValueError("spectra is empty: give at least one layer")
+    if zero := [name for name, one in layers.items() if not one.energy]:
+        raise ValueError(f"spectra: {', '.join(zero)} did not move: nothing of it can be kept")
+    if not 0 < share < 1:
+        raise ValueError(f"share: got {share}, needs a number between 0 and 1, such as 0.1")
+    squares = np.zeros(max(len(one.values) for one in layers.values()))
+    for one in layers.values():
+        squares[: len(one.values)] += one.values**2
+    return critical_rank(squares, share * float(squares.sum()), squared=True)
 
 
 def _squares(values: np.ndarray, squared: bool) -> np.ndarray:

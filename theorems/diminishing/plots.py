@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from .critical import critical_rank
+from .critical import critical_rank, joint_critical_rank
 from .decay import Decay, decay_model
 from .plateau import Found
 from .spectrum import Spectrum
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from ...models.sweep import RankSweep
-    from .critical import CriticalRank
     from .decay import DecayFit, DecayVerdict
     from .frozen_a import BestRank, FrozenA
     from .plateau import Plateau
@@ -111,26 +110,6 @@ def plot_tails(
     ax.set_title(f"To lose less than {_percent(shares[-1])} takes rank {_span(last)}")
     _legend_below(ax)
     return ax
-
-
-def joint_critical_rank(spectra: Mapping[str, Spectrum] | Spectrum, share: float) -> CriticalRank:
-    r"""The critical rank of a whole update, if all layers are truncated to one rank r.
-
-    The squared distance is then the tail of one spectrum,
-    $\sum_l \mathrm{tail}_l(r) = \sum_{i>r} \sum_l \sigma_{l,i}^2$.
-
-    Args:
-        spectra: by layer, or one.
-        share: ε, as a share of the squared norm of the whole update.
-
-    Raises:
-        ValueError: no layer, one whose singular values are all zero, or a share outside of (0, 1).
-    """
-    layers, (share,) = _layers(spectra), _checked([share])
-    squares = np.zeros(max(len(one.values) for one in layers.values()))
-    for one in layers.values():
-        squares[: len(one.values)] += one.values**2
-    return critical_rank(squares, share * float(squares.sum()), squared=True)
 
 
 def plot_ranks(

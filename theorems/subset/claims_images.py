@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import linalg
-from ..claims import Assumption, Claim, Comparison, Control, Judgement
+from ..claims import Assumption, Claim, Comparison, Control, Judgement, at_most
 from . import curves, observed
 from .counts import counts_of_lora, lora_counts
 from .curves import Hilbert, Polynomial
@@ -44,7 +44,10 @@ def _same(left: str, right: str) -> Any:
 
 def _nearest(instance: Any) -> Comparison:
     if isinstance(instance.nearest, float):
-        return Comparison(instance.nearest, "<=", instance.reached, instance.scale, instance.operations)
+        # Equal where the method itself goes to the nearest point, as PERU does.
+        return at_most(
+            instance.nearest, instance.reached, scale=instance.scale, operations=instance.operations
+        )
     return Comparison(instance.nearest, "<=", instance.squared_distance)
 
 
