@@ -20,6 +20,7 @@ from peftproof.theorems.capacity.sandwich import Sandwich, within_budgets
 @pytest.fixture(autouse=True)
 def clean():
     """Close what a test has drawn; nothing may be shown, and no setting may change."""
+    plt.close("all")  # another file's pictures may be open in this process
     before = mpl.rcParams.copy()
     yield
     assert mpl.rcParams == before

@@ -28,6 +28,7 @@ RANKS = (1, 2, 4, 8)
 @pytest.fixture(autouse=True)
 def clean():
     """Close what a test has drawn; nothing may be shown, and no setting may change."""
+    plt.close("all")  # another file's pictures may be open in this process
     before = mpl.rcParams.copy()
     yield
     assert mpl.rcParams == before
