@@ -145,7 +145,8 @@ REFERENCES: dict[str, Reference] = {
             sweeping=_MLP_SWEEP,
             # A large step lets the new head grow beyond the range in which it shows that equation 6 fails.
             learning_rates=_MLP_RATES | {"head": (3e-4, 1e-3, 3e-3)},
-            methods=tuple(name for name in METHODS if name != "bitfit"),
+            # Its other ranks are those of the sweep.
+            methods=tuple(name for name in METHODS if name not in ("bitfit", "lora-r1", "lora-r8")),
             others=("serial-adapter-4",),
         ),
         Reference(
@@ -161,7 +162,7 @@ REFERENCES: dict[str, Reference] = {
             learning_rates=_TRANSFORMER_RATES,
             # Two ranks: each compiles anew the attack on its bound, which is most of what a rank costs.
             methods=tuple(name for name in METHODS if name not in ("lora-r1", "lora-r8")),
-            others=("prefix-4", "serial-adapter-4", "parallel-adapter-4", "attention-fusion", "s4"),
+            others=("prefix-4", "serial-adapter-4", "s4"),
         ),
     )
 }

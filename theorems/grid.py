@@ -118,7 +118,7 @@ def run(job: Job, say: Callable[[str], None] = print, stopped: Callable[[], bool
     with _progress() as progress:
         _exact(job, say)
         _search(job, say, progress)
-        say(f"{'network':<12}{'method':<19}accuracy on test images, and outcomes of all claims")
+        say(f"{'network':<12}{'method':<19}accuracy, and outcomes of all claims")
         for network in job.networks:
             start = time.perf_counter()
             _observe(job, network, say, progress)
