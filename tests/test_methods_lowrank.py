@@ -68,10 +68,7 @@ def test_dimensions_where_they_saturate(chosen, widths, checks):
 
 @each
 def test_projections_against_descent(chosen, checks):
-    # DoRA has many local optima: of 30 descents 2 find the best, and which do depends on SciPy.
-    checks.projects(
-        chosen, checks.network_of(MLPConfig((4, 6, 2))), tolerance=0.5 if chosen.name[:4] == "dora" else 1e-3
-    )
+    checks.projects(chosen, checks.network_of(MLPConfig((4, 6, 2))))
 
 
 def test_hira_counts_only_entries_where_the_kernel_is_not_zero(checks):

@@ -1,5 +1,6 @@
 """Compositions: several methods at once, each on leaves of its own, and S4's preset of them."""
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping
 
@@ -23,13 +24,13 @@ from .prefix import Prefix
 class Composition(Method):
     """Methods that work side by side; subclasses say which, given a network."""
 
+    @abc.abstractmethod
     def members(self, network: Network) -> tuple[Method, ...]:
         """The methods, for a network below all extensions.
 
         Raises:
             ValueError: the composition is not defined for the network.
         """
-        raise NotImplementedError
 
     def enlarge(self, network: Network) -> Network:
         """The network with the additions of all members that are extensions, one after the other.

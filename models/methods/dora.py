@@ -6,10 +6,14 @@ from typing import ClassVar
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+from scipy.optimize import minimize
 
 from ..network import Layer
 from .factored import Facts, Parts, Ranked, linear_part, low_rank_dimension
 from .lora import LoRA, factors_of, split
+
+STARTS = 8
+"""Random starts of the search for scales."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +85,42 @@ class DoRA(Ranked):
     def guess(
         self, kernel: Float[np.ndarray, "i o"], target: Float[np.ndarray, "i o"]
     ) -> dict[str, np.ndarray]:
-        """The best low-rank update, with the lengths that go with it."""
-        factors = split(target, self.rank)
-        moved = kernel + factors["A"] @ factors["B"]
+        r"""The factors of the best scaling that a search over the n scales alone finds.
+
+        Up to closure the image is $\{W S + X - W\}$ with S diagonal and X of rank at most r: the columns of
+        $W + AB$ are $W + X S^{-1}$, and μ makes S of their lengths. For a given S the best X is a truncation,
+        so that the distance is $\min_S \mathrm{tail}_r(W + \Delta - W S)$, a function of n numbers; its
+        gradient by $s_j$ is $-2 \langle w_j, \rho_j\rangle$ with ρ what the truncation leaves (where
+        $\sigma_r > \sigma_{r+1}$).
+        """
         wanted = kernel + target
-        length = np.linalg.norm(moved, axis=0)
-        along = (moved * wanted).sum(axis=0) / np.where(length > 0, length, 1)
-        return factors | {"mu": along - np.linalg.norm(kernel, axis=0)}
+        scales = _best_scales(kernel, wanted, self.rank)
+        # A scale of zero is a limit that no finite factor reaches: it is approached.
+        tiny = 1e-6
+        scales = np.where(np.abs(scales) < tiny, tiny, scales)
+        kept = split(wanted - kernel * scales, self.rank)
+        factors = {"A": kept["A"], "B": kept["B"] / scales}
+        length = np.linalg.norm(kernel + factors["A"] @ factors["B"], axis=0)
+        return factors | {"mu": scales * length - np.linalg.norm(kernel, axis=0)}
+
+
+def _best_scales(
+    kernel: Float[np.ndarray, "i o"], wanted: Float[np.ndarray, "i o"], rank: int
+) -> Float[np.ndarray, " o"]:
+    """The scales of columns with the least tail of what is left, from several starts."""
+
+    def tail(scales: np.ndarray) -> tuple[float, np.ndarray]:
+        rest = wanted - kernel * scales
+        kept = split(rest, rank)
+        left = rest - kept["A"] @ kept["B"]
+        return float((left**2).sum()), -2 * (kernel * left).sum(axis=0)
+
+    squares = (kernel**2).sum(axis=0)
+    along = np.where(squares > 0, (kernel * wanted).sum(axis=0) / np.where(squares > 0, squares, 1), 1.0)
+    rng, ones = np.random.default_rng(0), np.ones(kernel.shape[1])
+    starts = [ones, along, *(ones + rng.normal(size=(STARTS, kernel.shape[1])))]
+    runs = [minimize(tail, start, jac=True, method="L-BFGS-B") for start in starts]
+    return min(runs, key=lambda run: run.fun).x
 
 
 def _positive(square: Float[Array, " o"]) -> Float[Array, " o"]:

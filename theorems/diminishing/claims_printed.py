@@ -85,7 +85,7 @@ _THEOREM = {
         assumes=(admitted, bounded),
         strategy=lambda: quadratics.distances(any_rank=True),
     ),
-    "observe": observed.test_segments,
+    "observe": observed.segments_of_test_loss,
 }
 
 CLAIMS = (

@@ -229,13 +229,10 @@ def segments(tuning: FineTuning) -> Iterable[TrainedSegment]:
         yield from _segments(tuning).values()
 
 
-def test_segments(tuning: FineTuning) -> Iterable[TrainedSegment]:
+def segments_of_test_loss(tuning: FineTuning) -> Iterable[TrainedSegment]:
     """The same for the test loss alone, of which equation 7 speaks."""
     if whole_update(tuning):
         yield _segments(tuning)["test"]
-
-
-test_segments.__test__ = False  # pytest would take the name for a test
 
 
 @memo.latest

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import linalg
 from ..claims import Assumption, Claim, Comparison, Control, Judgement
-from . import families, logistic, lowrank, observed, widths
+from . import families, logistic, lowrank, observed_functions, widths
 from .comparisons import something_is_missed
 from .families import LeastSquares, LinearModel, ReluNeuron
 from .logistic import Logistic
@@ -103,7 +103,7 @@ CLAIMS = (
             ),
             strategy=lambda: families.least_squares(outside=True),
         ),
-        observe=observed.downhill,
+        observe=observed_functions.downhill,
     ),
     Claim(
         id="T1.R6",
@@ -128,7 +128,7 @@ CLAIMS = (
             "k < ρ_S: dropped (one input)",
             exact=lambda: LinearModel(linalg.exact([[1], [0]]), (linalg.exact([[1, 0]]),)),
         ),
-        observe=observed.certified_strictness,
+        observe=observed_functions.strictness,
     ),
     Claim(
         id="T1.R7",
@@ -246,7 +246,7 @@ CLAIMS = (
         exact=lambda: {"up-projection 0": NeutralAdapter(2, 3, 1)},
         strategy=adapters,
         control=Control("neutral: dropped", exact=lambda: NeutralPrefix(1, 1)),
-        observe=observed.untrained_extension,
+        observe=observed_functions.untrained_extension,
         on_extensions=True,
     ),
     Claim(

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import linalg
 from ..claims import Assumption, Claim, Comparison, Control, Judgement, at_most
-from . import curves, observed
+from . import curves, observed_images
 from .counts import counts_of_lora, lora_counts
 from .curves import Hilbert, Polynomial
 from .lowrank import Factors, Target, factor_pairs, targets
@@ -119,7 +119,7 @@ CLAIMS = (
             compare=_jacobian_rank(0),
             exact=lambda: Factors(linalg.exact([[1], [0], [0]]), linalg.exact([[1, 0, 0]])),
         ),
-        observe=observed.trained_factors,
+        observe=observed_images.trained_factors,
     ),
     Claim(
         id="T1.R12",
@@ -143,7 +143,7 @@ CLAIMS = (
             compare=_same("largest_rank", "k"),
             exact=lambda: counts_of_lora(3, 3, 1),
         ),
-        observe=observed.image_counts,
+        observe=observed_images.image_counts,
     ),
     Claim(
         id="T1.R13",
@@ -160,7 +160,7 @@ CLAIMS = (
             compare=_same("initial_rank", "dimension"),
             exact=lambda: counts_of_lora(3, 3, 1),
         ),
-        observe=observed.image_counts,
+        observe=observed_images.image_counts,
     ),
     Claim(
         id="T1.R14",
@@ -176,7 +176,7 @@ CLAIMS = (
         exact=lambda: {"diag(2, 1), rank 1: attained": _THIRD},
         strategy=targets,
         control=Control("one singular value too many", exact=lambda: _THIRD, compare=_one_rank_less),
-        observe=observed.nearest_points,
+        observe=observed_images.nearest_points,
     ),
     Claim(
         id="T1.R15",

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import linalg
 from ..claims import Assumption, Claim, Comparison, Control, Judgement
-from . import curves, families, observed, outside, routes
+from . import curves, families, observed_functions, observed_images, outside, routes
 from .comparisons import both_ways, fewer, something_is_missed, vanishes
 from .counts import Counts, counts, counts_of_lora, lora_counts, varieties
 from .curves import Crossing, Hilbert, Polynomial
@@ -27,7 +27,7 @@ def _small_volume(instance: Any) -> Comparison:
 
 def _minimizer_possible(instance: Any) -> Comparison:
     if isinstance(instance.margin, float):
-        return Comparison(instance.margin, "<=", 0.0, scale=instance.scale, operations=256)
+        return Comparison(instance.margin, "<=", 0.0, scale=instance.scale, operations=instance.operations)
     return Comparison(instance.margin, "<=", 0)
 
 
@@ -80,7 +80,7 @@ CLAIMS = (
             "rightly: the best worst margin must be ≤ 0, and here it is 1."
         ),
         strategy=data_sets,
-        observe=observed.trained_margin,
+        observe=observed_functions.trained_margin,
     ),
     Claim(
         id="T1.2",
@@ -109,7 +109,7 @@ CLAIMS = (
         exact=lambda: {"f = w₂w₁x with w₁ trained": Counts(1, 2)},
         worked="For f(x) = w₂ w₁ x with only w₁ trained k = 1 and d = 2: a number is no point of the plane.",
         strategy=counts,
-        observe=observed.parameter_counts,
+        observe=observed_images.parameter_counts,
         on_extensions=True,
     ),
     Claim(
@@ -137,7 +137,7 @@ CLAIMS = (
             exact=lambda: Adapter(1, 1, 1),
             strategy=outside.instances,
         ),
-        observe=observed.two_ways,
+        observe=observed_functions.two_ways,
         on_extensions=True,
     ),
     Claim(
@@ -159,7 +159,7 @@ CLAIMS = (
         exact=lambda: {"BitFit where there is a bias": routes.example("bitfit")},
         strategy=routes.routes,
         control=Control("equation 4: dropped", exact=lambda: Prefix(1, 1), strategy=outside.instances),
-        observe=observed.two_ways,
+        observe=observed_functions.two_ways,
         on_extensions=True,
     ),
     Claim(
@@ -190,7 +190,7 @@ CLAIMS = (
         control=Control(
             "k < d: dropped", exact=lambda: Variety(2, 2, 2), strategy=lambda: varieties(fewer=False)
         ),
-        observe=observed.full_update,
+        observe=observed_images.full_update,
     ),
     Claim(
         id="T1.a",
@@ -215,7 +215,7 @@ CLAIMS = (
             "zero prefix takes weight in the softmax."
         ),
         strategy=outside.instances,
-        observe=observed.homogeneity,
+        observe=observed_functions.homogeneity,
         on_extensions=True,
         must_fail_on=lambda s: s["network"] == "mlp-relu" and s["method"].startswith("serial-adapter"),
     ),
@@ -253,7 +253,7 @@ CLAIMS = (
             "5 of 6."
         ),
         strategy=lambda: (curves.crossings(), cusps(), factor_pairs(deficient=False)),
-        observe=observed.map_ranks,
+        observe=observed_images.map_ranks,
     ),
     Claim(
         id="T1.c",
@@ -286,7 +286,7 @@ CLAIMS = (
             exact=lambda: Hilbert(5),
             strategy=lambda: curves.hilbert_pairs(levels=(3, 5)),
         ),
-        observe=observed.random_updates,
+        observe=observed_images.random_updates,
     ),
     Claim(
         id="T1.d",
@@ -314,7 +314,7 @@ CLAIMS = (
             "ρ relu(cos φ x + sin φ) with two parameters for three."
         ),
         strategy=lambda: (families.products(), families.neurons()),
-        observe=observed.strictness,
+        observe=observed_functions.strictness,
     ),
     Claim(
         id="T1.e",
@@ -341,6 +341,6 @@ CLAIMS = (
             exact=lambda: counts_of_lora(3, 3, 1),
             assumes=(),
         ),
-        observe=observed.image_counts,
+        observe=observed_images.image_counts,
     ),
 )

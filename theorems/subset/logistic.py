@@ -56,6 +56,7 @@ class TrainedMargin(Pasteable):
 
     margin: float
     scale: float
+    operations: int
     kind: str = "trained classifier"
     note: str = "the worst margin over the training examples; above 0, a larger head is always better"
 

@@ -1,10 +1,10 @@
-"""What the claims of Theorem 1 are judged on when a network was really fine-tuned."""
+"""What the claims of Theorem 1 on functions are judged on when a network was really fine-tuned."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -14,13 +14,10 @@ from scipy.special import logsumexp
 from ...models import tree
 from ...models.activations import ACTIVATIONS
 from ...models.cache import digest
-from ...models.methods import LoRA
 from ...models.mlp import MLPConfig
 from .. import memo, ranks
 from ..claims import MissingIngredient
 from ..pasteable import Pasteable
-from .counts import Counts, MapCounts
-from .distance import Distances, distances, within
 from .logistic import TrainedMargin
 
 if TYPE_CHECKING:
@@ -29,8 +26,6 @@ if TYPE_CHECKING:
 
 INPUTS = 64
 CEILING = 1700
-_DRAWS = 8
-_EPSILON = 0.25
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,7 +52,7 @@ def two_ways(tuning: FineTuning) -> Iterable[TwoWays]:
         )
     x = tuning.task.new.test.x[:INPUTS]
     ordinary, merged = _ordinary(tuning, x), np.asarray(tuning.network.apply(tuning.theta, x))
-    yield TwoWays(ordinary, merged, *_rounding(tuning.network, ordinary))
+    yield TwoWays(ordinary, merged, *rounding_of(tuning.network, ordinary))
 
 
 def _ordinary(tuning: FineTuning, x: Any) -> np.ndarray:
@@ -72,16 +67,16 @@ def _ordinary(tuning: FineTuning, x: Any) -> np.ndarray:
         raise MissingIngredient(str(error)) from error
 
 
-def _operations(network: Network) -> int:
+def operations_of(network: Network) -> int:
     """Rounded operations on a path through all leaves, with room for what decompositions of them lose."""
     return 64 * sum(max(leaf.shape, default=1) for leaf in tree.paths(network.params).values())
 
 
-def _rounding(network: Network, outputs: np.ndarray) -> tuple[float, int]:
+def rounding_of(network: Network, outputs: np.ndarray) -> tuple[float, int]:
     """The scale that rounding is relative to, and how many rounded operations lead to an output."""
     leaves = tree.paths(network.params)
     size = max(float(np.abs(np.asarray(leaf)).max()) for leaf in leaves.values())
-    return float(np.abs(outputs).max()) + size, _operations(network)
+    return float(np.abs(outputs).max()) + size, operations_of(network)
 
 
 def trained_margin(tuning: FineTuning) -> Iterable[TrainedMargin]:
@@ -91,12 +86,8 @@ def trained_margin(tuning: FineTuning) -> Iterable[TrainedMargin]:
     rows = np.arange(len(train))
     own, others = logits[rows, train.y], logits.copy()
     others[rows, train.y] = -np.inf
-    yield TrainedMargin(float((own - others.max(axis=1)).min()), float(np.abs(logits).max()))
-
-
-def parameter_counts(tuning: FineTuning) -> Iterable[Counts]:
-    """K and d."""
-    yield Counts(tuning.trainable.k, tuning.network.d, "trained network")
+    worst, operations = float((own - others.max(axis=1)).min()), operations_of(tuning.network)
+    yield TrainedMargin(worst, float(np.abs(logits).max()), operations)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -115,137 +106,6 @@ def homogeneity(tuning: FineTuning) -> Iterable[AtZero]:
         x = np.zeros((1, config.widths[0]))
         outputs = np.asarray(tuning.tuned(x))[0]
         yield AtZero(float(outputs[np.abs(outputs).argmax()]))
-
-
-@memo.latest
-def map_counts(tuning: FineTuning) -> MapCounts:
-    """The numbers of the trained map: ranks near the trained Φ and at the usual start.
-
-    Raises:
-        MissingIngredient: a method without a closed form, or ranks without a gap.
-    """
-    made, image = tuning.reparameterization, tuning.method.image(tuning.network)
-    generic = ranks.jacobian_rank(made, _shaken(tuning.phi))
-    start = generic if image.linear else ranks.jacobian_rank(made, made.init(jax.random.key(tuning.seed)))
-    for name, found in (("a generic Φ", generic), ("the start", start)):
-        if found.rank is None:
-            raise MissingIngredient(f"no gap in the singular values of Dg at {name}: {found!r}")
-    note = f"rank of Dg near the trained Φ: gap {generic.gap:.1e}, by {generic.how}"
-    return MapCounts(
-        made.k, made.d, image.dimension, generic.rank, start.rank, image.initial_rank, "trained network", note
-    )
-
-
-def _shaken(phi: Any) -> Any:
-    """A point near the trained one: training may end where ranks are small, at pruned entries."""
-    leaves, structure = jax.tree.flatten(phi)
-    rng = np.random.default_rng(0)
-    sizes = [np.abs(np.asarray(leaf)).mean() + 0.1 for leaf in leaves]
-    return jax.tree.unflatten(
-        structure,
-        [leaf + 0.3 * size * rng.normal(size=leaf.shape) for leaf, size in zip(leaves, sizes, strict=True)],
-    )
-
-
-def image_counts(tuning: FineTuning) -> Iterable[MapCounts]:
-    """k, d, dimensions and ranks of the map."""
-    yield map_counts(tuning)
-
-
-def map_ranks(tuning: FineTuning) -> Iterable[Counts]:
-    """The rank of Dg against k, for methods with fewer parameters than the network."""
-    if tuning.reparameterization.k < tuning.network.d:
-        found = map_counts(tuning)
-        yield replace(found, dimension=found.largest_rank)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Missed(Pasteable):
-    """How far an update is from the image of a map, relative to its norm."""
-
-    missed: float
-    k: int
-    d: int
-    operations: int
-    scale: float = 1.0
-    kind: str = "trained network"
-    note: str = ""
-
-
-@memo.latest
-def full_distances(tuning: FineTuning) -> Distances:
-    """How far the fully fine-tuned update is from the image, per leaf.
-
-    Raises:
-        MissingIngredient: no full fine-tuning beside it.
-    """
-    if tuning.full is None:
-        raise MissingIngredient("the fully fine-tuned parameters are not known: give FineTuning its full")
-    update = jax.tree.map(np.subtract, tuning.full, tuning.network.params)
-    return distances(tuning.method, tuning.network, update)
-
-
-def full_update(tuning: FineTuning) -> Iterable[Missed]:
-    """The relative distance of the fully fine-tuned update from the image."""
-    _need_exact(tuning)
-    found = full_distances(tuning)
-    note = "distance of the fully fine-tuned update from Im g, relative to its norm"
-    k, d = tuning.reparameterization.k, tuning.network.d
-    yield Missed(found.relative, k, d, _operations(tuning.network), note=note)
-
-
-def _need_exact(tuning: FineTuning) -> None:
-    if not tuning.method.image(tuning.network).exact:
-        raise MissingIngredient(
-            f"no nearest point of the image of {tuning.method.name} is known, only an upper estimate of the "
-            f"distance"
-        )
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class RandomUpdates(Pasteable):
-    """The share of random updates that lie within a hair of the image."""
-
-    volume: float
-    epsilon: float = _EPSILON
-    kind: str = "trained network"
-    note: str = f"share of {_DRAWS} Gaussian updates within 1e-6 of their norm of Im g"
-
-
-def random_updates(tuning: FineTuning) -> Iterable[RandomUpdates]:
-    """The share of Gaussian updates near the image, for methods with k < d and a known projection."""
-    _need_exact(tuning)
-    if tuning.reparameterization.k < tuning.network.d:
-        rng, base = np.random.default_rng(tuning.seed), tuning.network.params
-        draws = (jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), base) for _ in range(_DRAWS))
-        near = [within(tuning.method, tuning.network, update, 1e-6) for update in draws]
-        yield RandomUpdates(float(np.mean(near)))
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Nearest(Pasteable):
-    """The distance of the full update from the image, and from the update that the method trained."""
-
-    nearest: float
-    reached: float
-    scale: float
-    operations: int
-    kind: str = "trained network"
-    note: str = "the full update: its distance from Im g, and from what the method trained"
-
-
-def nearest_points(tuning: FineTuning) -> Iterable[Nearest]:
-    """Distance to the nearest point against distance to g(Φ)."""
-    _need_exact(tuning)
-    if tuning.reparameterization.k >= tuning.network.d:
-        return
-    found = full_distances(tuning)
-    update = jax.tree.map(np.subtract, tuning.full, tuning.network.params)
-    gaps = jax.tree.leaves(
-        jax.tree.map(lambda a, b: float(((a - np.asarray(b)) ** 2).sum()), update, tuning.delta)
-    )
-    reached = float(np.sqrt(sum(gaps)))
-    yield Nearest(found.total, reached, max(found.norm, reached), _operations(tuning.network))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -299,11 +159,6 @@ _found_dimension = memo.latest(
 )
 
 
-def certified_strictness(tuning: FineTuning) -> Iterable[Strictness]:
-    """The same, under the hypothesis k < ρ_S."""
-    yield from strictness(tuning)
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Downhill(Pasteable):
     """The training loss of the PEFT solution, and after going on from θ₀ + g(Φ) with all parameters."""
@@ -332,7 +187,7 @@ def downhill(tuning: FineTuning) -> Iterable[Downhill]:
         _loss(tuning.network, jax.tree.map(lambda t, g, s=s: t - s * g, tuning.theta, gradient), train)
         for s in steps
     )
-    scale, operations = _rounding(tuning.network, outputs)
+    scale, operations = rounding_of(tuning.network, outputs)
     full = next((value for value in values if value < loss), loss)
     yield Downhill(full, peft, scale + loss, operations + len(train))
 
@@ -356,34 +211,8 @@ def untrained_extension(tuning: FineTuning) -> Iterable[Untrained]:
         x = tuning.task.new.test.x[:INPUTS]
         base = np.asarray(tuning.network(x))
         yield Untrained(
-            np.asarray(tuning.enlarged(x)), base, *_rounding(tuning.network, base), tuning.method.neutral
+            np.asarray(tuning.enlarged(x)), base, *rounding_of(tuning.network, base), tuning.method.neutral
         )
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class TrainedFactors(Pasteable):
-    """LoRA's Jacobian at the trained factors of one layer, with its numerical ranks."""
-
-    rank: int
-    ranks: tuple[int, int]
-    shape: tuple[int, int, int]
-    kind: str = "trained factors"
-    note: str = ""
-
-
-def trained_factors(tuning: FineTuning) -> Iterable[TrainedFactors]:
-    """The Jacobian ranks of the layers of a LoRA fine-tuning; nothing for other methods."""
-    if type(tuning.method) is not LoRA:
-        return
-    flat = tree.paths(tuning.phi)
-    for path in (name.removesuffix("/A") for name in flat if name.endswith("/A")):
-        A, B = np.asarray(flat[f"{path}/A"]), np.asarray(flat[f"{path}/B"])
-        jacobian = np.concatenate([np.kron(np.eye(len(A)), B.T), np.kron(A, np.eye(B.shape[1]))], axis=1)
-        found = [ranks.numerical_rank(matrix) for matrix in (jacobian, B, A)]
-        if any(one.rank is None for one in found):
-            raise MissingIngredient(f"no gap in the singular values at {path}: {found}")
-        whole, b, a = (one.rank for one in found)
-        yield TrainedFactors(whole, (b, a), (B.shape[1], len(A), A.shape[1]), note=f"factors of {path}")
 
 
 @functools.partial(jax.jit, static_argnums=0)
