@@ -5,7 +5,7 @@ from jaxtyping import install_import_hook
 # Shapes in annotations are promises; outside of the tests nobody pays for checking them.
 CHECKED = ("activations", "tree", "network", "mlp", "transformer", "methods")
 with install_import_hook([f"peftproof.models.{module}" for module in CHECKED], "beartype.beartype"):
-    from peftproof.theorems.conftest import pytest_configure, pytest_unconfigure
+    from peftproof.theorems.conftest import picture_rules, pytest_configure, pytest_unconfigure
 
 import types
 
@@ -18,7 +18,7 @@ from peftproof.models import tree
 from peftproof.models.mlp import MLPConfig, mlp
 from peftproof.models.transformer import TransformerConfig, transformer
 
-__all__ = ["pytest_configure", "pytest_unconfigure"]
+__all__ = ["picture_rules", "pytest_configure", "pytest_unconfigure"]
 
 KEY = jax.random.key(0)
 GAP = 1e6

@@ -3,28 +3,14 @@
 import subprocess
 import sys
 
-import matplotlib as mpl
 import numpy as np
 import pytest
-
-mpl.use("Agg")
-
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 
 from peftproof.theorems.capacity import bounds, layers, plots
 from peftproof.theorems.capacity.feedforward import FeedForward, chain
 from peftproof.theorems.capacity.sandwich import Sandwich, within_budgets
 
-
-@pytest.fixture(autouse=True)
-def clean():
-    """Close what a test has drawn; nothing may be shown, and no setting may change."""
-    plt.close("all")  # another file's pictures may be open in this process
-    before = mpl.rcParams.copy()
-    yield
-    assert mpl.rcParams == before
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("picture_rules")
 
 
 def network(*tuned_layers):
@@ -59,20 +45,8 @@ each_drawing = pytest.mark.parametrize("name", drawings())
 
 
 @each_drawing
-def test_axes_are_taken_and_returned(name):
-    figure, (left, right) = plt.subplots(1, 2)
-    assert drawings()[name](right) is right
-    assert not left.has_data()
-    assert plt.get_fignums() == [figure.number]
-
-
-@each_drawing
-def test_without_axes_a_new_figure_is_made(name):
-    before = plt.figure()
-    ax = drawings()[name](None)
-    assert isinstance(ax, Axes)
-    assert ax.figure is not before
-    ax.figure.canvas.draw()
+def test_axes_are_taken_and_returned_or_made(name, picture_rules):
+    picture_rules(drawings()[name])
 
 
 @each_drawing

@@ -44,6 +44,32 @@ def pytest_unconfigure(config):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def picture_rules():
+    """A check of what every picture must do; it starts without pictures, and no setting may change."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.axes import Axes
+
+    def obeyed(draw):
+        figure, (left, right) = plt.subplots(1, 2)
+        assert draw(right) is right
+        assert not left.has_data()
+        assert plt.get_fignums() == [figure.number]
+        ax = draw(None)
+        assert isinstance(ax, Axes)
+        assert ax.figure is not figure
+        ax.figure.canvas.draw()
+
+    plt.close("all")  # another file's pictures may be open in this process
+    before = mpl.rcParams.copy()
+    yield obeyed
+    assert mpl.rcParams == before
+    plt.close("all")
+
+
 @pytest.fixture(scope="session")
 def small_sweeps():
     """A small sweep along each axis that claims speak of, trained once and cached."""

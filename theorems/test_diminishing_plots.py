@@ -8,11 +8,7 @@ import jax
 import matplotlib as mpl
 import numpy as np
 import pytest
-
-mpl.use("Agg")
-
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 
 from peftproof.models.sweep import RankSweep
 from peftproof.theorems.diminishing import plots
@@ -25,14 +21,7 @@ from peftproof.theorems.diminishing.truncation import Curve, Truncations
 RANKS = (1, 2, 4, 8)
 
 
-@pytest.fixture(autouse=True)
-def clean():
-    """Close what a test has drawn; nothing may be shown, and no setting may change."""
-    plt.close("all")  # another file's pictures may be open in this process
-    before = mpl.rcParams.copy()
-    yield
-    assert mpl.rcParams == before
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("picture_rules")
 
 
 def layer(values, name="update"):
@@ -109,20 +98,8 @@ def texts(ax):
 
 
 @each_drawing
-def test_axes_are_taken_and_returned(name):
-    figure, (left, right) = plt.subplots(1, 2)
-    assert drawings()[name](right) is right
-    assert not left.has_data()
-    assert plt.get_fignums() == [figure.number]
-
-
-@each_drawing
-def test_without_axes_a_new_figure_is_made(name):
-    before = plt.figure()
-    ax = drawings()[name](None)
-    assert isinstance(ax, Axes)
-    assert ax.figure is not before
-    ax.figure.canvas.draw()
+def test_axes_are_taken_and_returned_or_made(name, picture_rules):
+    picture_rules(drawings()[name])
 
 
 @each_drawing
