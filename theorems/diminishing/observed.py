@@ -22,7 +22,7 @@ from ...models.tasks import Split
 from ...models.training import cross_entropy, hashable
 from .. import memo
 from ..claims import MissingIngredient
-from .critical import critical_rank
+from .critical import critical_rank, joint_critical_rank
 from .decay import Decay
 from .instances.alignments import Alignment
 from .instances.layers import Layer, Trained
@@ -93,11 +93,7 @@ def update_of(params: Any, network: Any) -> Update:
     kernels = {path: np.asarray(tuned[path]) - np.asarray(base[path]) for path in paths}
     found = {path: spectrum(kernel, path) for path, kernel in kernels.items()}
     eps = SHARE * sum(one.energy for one in found.values())
-    largest = max(len(one.values) for one in found.values())
-    rank = next(
-        r for r in range(largest + 1) if sum(one.tail(r) for one in found.values()) < eps or r == largest
-    )
-    return Update(kernels, found, eps, rank)
+    return Update(kernels, found, eps, joint_critical_rank(found, SHARE).rank)
 
 
 @memo.latest
