@@ -180,6 +180,13 @@ def test_the_joint_critical_rank_is_that_of_the_sum_of_tails():
         assert plots.joint_critical_rank(spectra, share).rank == first
 
 
+def test_a_layer_that_did_not_move_does_not_count_and_no_update_is_an_error():
+    still = layer([0.0, 0.0, 0.0], "still")
+    assert plots.joint_critical_rank({"a": layer([2.0, 1.0]), "still": still}, 0.2).rank == 2
+    with pytest.raises(ValueError, match="no layer moved"):
+        plots.joint_critical_rank(still, 0.2)
+
+
 def test_ranks_draw_both_curves_the_predictions_and_the_band():
     sweep = swept()
     found = of_sweep(sweep)

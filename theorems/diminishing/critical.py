@@ -112,13 +112,13 @@ def joint_critical_rank(spectra: Mapping[str, Spectrum] | Spectrum, share: float
         share: ε, as a share of the squared norm of the whole update.
 
     Raises:
-        ValueError: no layer, one whose singular values are all zero, or a share outside of (0, 1).
+        ValueError: no layer, none that moved, or a share outside of (0, 1).
     """
     layers = {spectra.name or "update": spectra} if isinstance(spectra, Spectrum) else spectra
     if not layers:
         raise ValueError("spectra is empty: give at least one layer")
-    if zero := [name for name, one in layers.items() if not one.energy]:
-        raise ValueError(f"spectra: {', '.join(zero)} did not move: nothing of it can be kept")
+    if not any(one.energy for one in layers.values()):
+        raise ValueError("spectra: no layer moved, so that there is no update to keep a share of")
     if not 0 < share < 1:
         raise ValueError(f"share: got {share}, needs a number between 0 and 1, such as 0.1")
     squares = np.zeros(max(len(one.values) for one in layers.values()))
