@@ -1,0 +1,1 @@
+"""Curvature of a loss: products, spectra with proved intervals, solves with certificates."""

@@ -1,0 +1,1 @@
+"""What the claims of Theorem 4 are judged on."""
