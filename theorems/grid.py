@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -18,6 +20,7 @@ from ..models.methods import SUPPORT
 from ..models.methods import method as find_method
 from ..models.sweep import Sweep
 from . import verify
+from .ahead import Ahead
 from .claims import Evidence, Outcome, Source
 from .ledger import THEOREMS, ledger
 from .render import tally
@@ -104,7 +107,7 @@ def axes_of(job: Job, network: str) -> tuple[str, ...]:
 
 
 def run(job: Job, say: Callable[[str], None] = print, stopped: Callable[[], bool] = lambda: False) -> Report:
-    """Judge exact instances, then search, then train and observe.
+    """Judge exact instances, then search, then observe what a thread trains in the meantime.
 
     Args:
         job: what to do; its report takes in what comes out.
@@ -115,16 +118,11 @@ def run(job: Job, say: Callable[[str], None] = print, stopped: Callable[[], bool
         KeyboardInterrupt: when interrupted, at once or as soon as `stopped` says so.
     """
     job.report.watch = stopped
-    with _progress() as progress:
+    with _progress() as progress, closing(Ahead(lambda halt: _trained(job, progress, halt))) as trained:
         _exact(job, say)
         _search(job, say, progress)
         say(f"{'network':<12}{'method':<19}accuracy, and outcomes of all claims")
-        for network in job.networks:
-            start = time.perf_counter()
-            _observe(job, network, say, progress)
-            for axis in axes_of(job, network):
-                _sweep(job, network, axis, say, progress)
-            say(f"{network:<12}{'':<25}{_took(start)}")
+        _observe(job, trained, say)
     return job.report
 
 
@@ -167,41 +165,64 @@ def _search(job: Job, say: Callable[[str], None], progress: Progress) -> None:
     say(f"search: {refuted} counterexamples found, {len(found) - refuted} claims survive  {_took(start)}")
 
 
-def _observe(job: Job, network: str, say: Callable[[str], None], progress: Progress) -> None:
-    methods, cache = methods_of(job, network), Cache()
-    if not methods:
-        return
-    task = progress.add_task(f"{network}: pretraining", total=len(methods))
+@dataclass(frozen=True)
+class _Trained:
+    """What was trained in one go: fine-tunings with one method and several seeds, or a sweep."""
+
+    network: str
+    label: str
+    subjects: Sequence[FineTuning | Sweep]
+
+    @property
+    def accuracy(self) -> str:
+        """On the test split, mean over the seeds; a sweep has none."""
+        if isinstance(self.subjects[0], Sweep):
+            return ""
+        return f"{sum(t.facts['test_accuracy'] for t in self.subjects) / len(self.subjects):>4.2f}"
+
+
+def _trained(job: Job, progress: Progress, halt: Callable[[], None]) -> Iterator[_Trained]:
+    """Train all that is to be observed, network by network; what takes long calls `halt` in between."""
+    cache = Cache()
+    task = progress.add_task("training", total=sum(len(methods_of(job, name)) for name in job.networks))
 
     def step(state: FitProgress) -> None:
+        halt()
         progress.update(task, description=f"{state.label} {state.step}/{state.steps}"[:34])
 
+    for network in job.networks:
+        for tunings in _tuned(job, network, cache, step):
+            yield _Trained(network, tunings[0].method.name, tunings)
+            progress.advance(task)
+        for axis in axes_of(job, network):
+            yield _Trained(network, f"sweep of {axis}", [_swept(job, network, axis, cache, step)])
+    progress.remove_task(task)
+
+
+def _tuned(
+    job: Job, network: str, cache: Cache, step: Callable[[FitProgress], None]
+) -> Iterator[list[FineTuning]]:
+    methods, every = methods_of(job, network), tuple(range(job.seeds))
     for seeds in sorted({count for _, count in methods}, reverse=True):
         names = tuple(name for name, count in methods if count == seeds)
-        every = tuple(range(job.seeds))
-        for tunings in reference.finetunings(network, names, every[:seeds], cache, step, every):
-            found = [e for tuning in tunings for e in _judge(job, tuning)]
-            name = tunings[0].method.name
-            accuracy = sum(t.facts["test_accuracy"] for t in tunings) / len(tunings)
-            say(f"{network:<12}{name:<19}{accuracy:>4.2f}  {tally(found)}")
-            progress.advance(task)
-    progress.remove_task(task)
+        yield from reference.finetunings(network, names, every[:seeds], cache, step, every)
 
 
-def _sweep(job: Job, network: str, axis: str, say: Callable[[str], None], progress: Progress) -> None:
-    """Sweep a network along an axis, with the full fine-tunings that the grid has anyway beside it."""
-    cache = Cache()
-    task = progress.add_task(f"{network}: sweep over {axis}", total=None)
-
-    def step(state: FitProgress) -> None:
-        progress.update(task, description=f"{state.label} {state.step}/{state.steps}"[:34])
-
+def _swept(job: Job, network: str, axis: str, cache: Cache, step: Callable[[FitProgress], None]) -> Sweep:
+    """A sweep, with the full fine-tunings that the grid has anyway beside it."""
     every = tuple(range(job.seeds))
     (full,) = reference.finetunings(network, ("full",), every, cache, step, every)
-    swept = reference.swept(network, axis, SWEEP_SEEDS, cache=cache, progress=step).beside(full)
-    found = _judge(job, swept)
-    say(f"{network:<12}{f'sweep of {axis}':<19}{'':<6}{tally(found)}")
-    progress.remove_task(task)
+    return reference.swept(network, axis, SWEEP_SEEDS, cache=cache, progress=step).beside(full)
+
+
+def _observe(job: Job, trained: Iterator[_Trained], say: Callable[[str], None]) -> None:
+    """Judge what was trained as it comes, with the time that each network took."""
+    for network, found in itertools.groupby(trained, key=lambda one: one.network):
+        start = time.perf_counter()
+        for one in found:
+            evidence = [e for subject in one.subjects for e in _judge(job, subject)]
+            say(f"{network:<12}{one.label:<19}{one.accuracy:<4}  {tally(evidence)}")
+        say(f"{network:<12}{'':<25}{_took(start)}")
 
 
 def _judge(job: Job, tuning: FineTuning | Sweep) -> list[Evidence]:
