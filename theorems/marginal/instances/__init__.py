@@ -1,0 +1,1 @@
+"""What the claims of Theorem 5 are judged on."""
