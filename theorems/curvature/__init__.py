@@ -1,1 +1,20 @@
 """Curvature of a loss: products, spectra with proved intervals, solves with certificates."""
+
+from .definite import Definiteness, definiteness
+from .network import gauss_newton, hessian, of_loss
+from .operator import BUDGET, Curvature, of_function, of_matrix
+from .solving import Solution, solve
+
+__all__ = [
+    "BUDGET",
+    "Curvature",
+    "Definiteness",
+    "Solution",
+    "definiteness",
+    "gauss_newton",
+    "hessian",
+    "of_function",
+    "of_loss",
+    "of_matrix",
+    "solve",
+]

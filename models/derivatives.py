@@ -1,0 +1,187 @@
+r"""First and second derivatives of an objective of a flat vector, as compiled programs.
+
+An objective is a function of a vector and of data, both of them arguments, so that one compiled program serves
+every point, every weighting of the examples and every data set of the same shape.  Forward and backward pass are
+done once per point: `hessian_product` returns a linear function that carries their results along and can itself
+be handed to a compiled program.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Int, PyTree
+
+from . import tree
+from .network import Batch, Network, Outputs
+from .tasks import Split
+from .training import hashable
+from .tree import Params
+
+Vector = Float[Array, " d"]
+Loss = Callable[[Vector, PyTree], Float[Array, ""]]
+"""A scalar function of a flat vector and of data; hashable, as it is a static argument."""
+Product = Partial
+"""A linear function of vectors: the arrays that it uses are leaves of it as a pytree."""
+BLOCK = 16
+"""Vectors that are pushed through a network at once: more of them leave the caches of a processor."""
+
+
+class Examples(NamedTuple):
+    r"""The data of $\sum_i w_i\, \mathrm{CE}(f(x_i;\theta), y_i) + \frac\lambda2 \|\theta - c\|^2$."""
+
+    x: Batch
+    y: Int[Array, " p"]
+    weights: Float[Array, " p"]
+    decay: Float[Array, ""]
+    centre: Vector
+
+
+@dataclass(frozen=True)
+class NetworkLoss:
+    """The objective of a network as a function of θ, laid out as `ravel_pytree` does, and of `Examples`.
+
+    Losses of equal networks are equal, so that a program compiled for one serves the other.
+
+    Attributes:
+        apply: maps (params, x) to outputs.
+        shapes: the paths and shapes of θ.
+    """
+
+    apply: Callable[[Params, Batch], Outputs]
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @classmethod
+    def of(cls, network: Network) -> "NetworkLoss":
+        """The objective of a network, without its parameters."""
+        leaves = tree.paths(network.params)
+        return cls(hashable(network.apply), tuple((path, leaf.shape) for path, leaf in leaves.items()))
+
+    def __call__(self, vector: Vector, data: Examples) -> Float[Array, ""]:
+        """The objective."""
+        return self.of_outputs(self.outputs(vector, data), data) + self.penalty(vector, data)
+
+    def outputs(self, vector: Vector, data: Examples) -> Outputs:
+        """f(x; θ), shape (p, outputs)."""
+        return self.apply(self.params(vector), data.x)
+
+    def of_outputs(self, outputs: Outputs, data: Examples) -> Float[Array, ""]:
+        """The weighted sum of cross-entropies, convex in the outputs."""
+        return data.weights @ optax.softmax_cross_entropy_with_integer_labels(outputs, data.y)
+
+    def penalty(self, vector: Vector, data: Examples) -> Float[Array, ""]:
+        """λ/2 ‖θ − c‖²."""
+        return data.decay / 2 * jnp.sum((vector - data.centre) ** 2)
+
+    def params(self, vector: Vector) -> Params:
+        """θ as a tree."""
+        flat, at = {}, 0
+        for path, shape in self.shapes:
+            size = int(np.prod(shape, dtype=int))
+            flat[path] = vector[at : at + size].reshape(shape)
+            at += size
+        return tree.from_paths(flat)
+
+
+def examples(
+    split: Split,
+    centre: Float[np.ndarray, " d"] | Vector,
+    *,
+    weights: Float[np.ndarray, " p"] | None = None,
+    weight_decay: float = 0.0,
+) -> Examples:
+    """The data of a `NetworkLoss` in float64; each of p examples weighs 1/p unless told otherwise."""
+    weights = np.full(len(split), 1 / len(split)) if weights is None else np.asarray(weights, np.float64)
+    return Examples(
+        jnp.asarray(split.x),
+        jnp.asarray(split.y),
+        jnp.asarray(weights),
+        jnp.asarray(float(weight_decay)),
+        jnp.asarray(centre),
+    )
+
+
+def mixed(first: Examples, second: Examples, t: float) -> Examples:
+    r"""The data of $(1 - t) L + t L'$, for the data of L and of L' with the same penalty.
+
+    The examples stand behind each other and t is only in their weights: every t is the same compiled program.
+    """
+    joined = (jnp.concatenate([a, b]) for a, b in zip(first[:2], second[:2], strict=True))
+    weights = jnp.concatenate([(1 - t) * first.weights, t * second.weights])
+    return Examples(*joined, weights, first.decay, first.centre)
+
+
+@partial(jax.jit, static_argnums=0)
+def value_and_gradient(loss: Loss, point: Vector, data: PyTree) -> tuple[Float[Array, ""], Vector]:
+    """The value of an objective and its gradient."""
+    return jax.value_and_grad(loss)(point, data)
+
+
+@partial(jax.jit, static_argnums=0)
+def hessian_product(loss: Loss, point: Vector, data: PyTree) -> Product:
+    r"""The linear function $v \mapsto \nabla^2 L(\theta)\, v$, forward over reverse.
+
+    Source: Pearlmutter, *Fast exact multiplication by the Hessian*, Neural Computation 6, 1994.
+    """
+    return jax.linearize(lambda vector: jax.grad(loss)(vector, data), point)[1]
+
+
+@partial(jax.jit, static_argnums=0)
+def gauss_newton_product(loss: NetworkLoss, point: Vector, data: Examples) -> Product:
+    r"""The linear function $v \mapsto (J^T \Lambda J + \lambda I)\, v$.
+
+    J is the Jacobian of the outputs and Λ the Hessian of the loss as a function of the outputs.
+
+    Source: Schraudolph, *Fast curvature matrix-vector products*, Neural Computation 14, 2002.
+    """
+    outputs, push = jax.linearize(lambda vector: loss.outputs(vector, data), point)
+    bend = jax.linearize(lambda values: jax.grad(loss.of_outputs)(values, data), outputs)[1]
+    return Partial(_gauss_newton, push, bend, data.decay)
+
+
+def _gauss_newton(push: Product, bend: Product, decay: Float[Array, ""], v: Vector) -> Vector:
+    pull = jax.linear_transpose(push, v)
+    return pull(bend(push(v)))[0] + decay * v
+
+
+@jax.jit
+def apply(product: Product, vector: Vector) -> Vector:
+    """The product with one vector."""
+    return product(vector)
+
+
+@jax.jit
+def apply_rows(product: Product, rows: Float[Array, "b d"]) -> Float[Array, "b d"]:
+    """The product with each row of a block, all at once: keep blocks small."""
+    return jax.vmap(product)(rows)
+
+
+@jax.jit
+def _unit_rows(product: Product, start: Int[Array, ""], template: Vector) -> Float[Array, "b d"]:
+    numbers = start + jnp.arange(BLOCK)
+    places = jnp.arange(template.size)
+    return jax.vmap(lambda number: product((places == number).astype(template.dtype)))(numbers)
+
+
+def blocks(rows: Float[np.ndarray, "n d"]) -> Iterator[tuple[slice, Float[np.ndarray, "b d"]]]:
+    """Rows in blocks of one size, the last one filled with zeros: one compiled program serves all."""
+    for at in range(0, len(rows), BLOCK):
+        block = rows[at : at + BLOCK]
+        if len(block) < BLOCK:
+            block = np.concatenate([block, np.zeros((BLOCK - len(block), rows.shape[1]))])
+        yield slice(at, min(at + BLOCK, len(rows))), block
+
+
+def dense(product: Product, d: int) -> Float[np.ndarray, "d d"]:
+    """All columns of a symmetric linear map, in blocks; not yet symmetrised, so that its rounding shows."""
+    out, template = np.empty((d, d)), jnp.zeros(d)
+    for at in range(0, d, BLOCK):
+        block = _unit_rows(product, at, template)
+        out[at : at + BLOCK] = np.asarray(block)[: d - at]
+    return out
