@@ -15,6 +15,7 @@ from jaxtyping import Float
 from scipy.linalg import get_lapack_funcs, qr, solve_triangular
 
 from .. import linalg
+from ..curvature import definiteness, of_matrix
 
 CUTOFF = 1e-11
 """Relative to the largest eigenvalue, or to the longest column of P: what is smaller counts as zero."""
@@ -138,26 +139,20 @@ def root(H: Matrix, cutoff: float = CUTOFF) -> Root:
         return found
     values, vectors = np.linalg.eigh(H)
     floor = cutoff * float(np.abs(values).max())
-    if values[0] < 0:
-        refuse_indefinite(float(values[0]), _radius(H, values[0], vectors[:, 0]), floor)
+    if values[0] < -floor:
+        _refuse_indefinite(H, floor)
     kept = values > floor
     return Diagonal(values[kept], vectors[:, kept], vectors[:, ~kept])
 
 
-def refuse_indefinite(value: float, radius: float, floor: float) -> None:
-    """Raise if the eigenvalue is negative beyond doubt, and is no zero by the cutoff."""
-    if value + radius < 0 and value < -floor:
+def _refuse_indefinite(H: Matrix, floor: float) -> None:
+    """Raise if the least eigenvalue is negative beyond doubt, and is no zero by the cutoff."""
+    least = definiteness(of_matrix(H))
+    if least.upper < -floor:
         raise ValueError(
-            f"H is indefinite: an eigenvalue lies in [{value - radius:.6g}, {value + radius:.6g}], so the "
+            f"H is indefinite: its least eigenvalue lies in [{least.lower:.6g}, {least.upper:.6g}], so the "
             "loss has no minimum here and there is no gap; add weight decay, or use the Gauss-Newton matrix"
         )
-
-
-def _radius(H: Matrix, value: float, vector: Vector) -> float:
-    """An eigenvalue lies this close to `value`: the residual of the pair, and its rounding."""
-    residual = float(np.linalg.norm(H @ vector - value * vector))
-    rounding = linalg.gamma(2 * len(H) + 8) * float(np.linalg.norm(np.abs(H) @ np.abs(vector)) + abs(value))
-    return (residual + rounding) / float(np.linalg.norm(vector)) * (1 + linalg.gamma(len(H) + 8))
 
 
 def _cholesky(H: Matrix, cutoff: float) -> Triangular | None:
