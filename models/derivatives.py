@@ -1,9 +1,9 @@
 r"""First and second derivatives of an objective of a flat vector, as compiled programs.
 
-An objective is a function of a vector and of data, both of them arguments, so that one compiled program serves
-every point, every weighting of the examples and every data set of the same shape.  Forward and backward pass are
-done once per point: `hessian_product` returns a linear function that carries their results along and can itself
-be handed to a compiled program.
+An objective is a function of a vector and of data, both of them arguments, so that one compiled program
+serves every point, every weighting of the examples and every data set of the same shape. Forward and backward
+pass are done once per point: `hessian_product` returns a linear function that carries their results along and
+can itself be handed to a compiled program.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,13 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree
 
 from . import tree
+from .methods.base import Method, Phi
 from .network import Batch, Network, Outputs
 from .tasks import Split
-from .training import hashable
+from .training import Program, Settings, hashable
 from .tree import Params
 
 Vector = Float[Array, " d"]
@@ -55,13 +57,12 @@ class NetworkLoss:
     """
 
     apply: Callable[[Params, Batch], Outputs]
-    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    shapes: "Shapes"
 
     @classmethod
     def of(cls, network: Network) -> "NetworkLoss":
         """The objective of a network, without its parameters."""
-        leaves = tree.paths(network.params)
-        return cls(hashable(network.apply), tuple((path, leaf.shape) for path, leaf in leaves.items()))
+        return cls(hashable(network.apply), shapes_of(network.params))
 
     def __call__(self, vector: Vector, data: Examples) -> Float[Array, ""]:
         """The objective."""
@@ -81,12 +82,66 @@ class NetworkLoss:
 
     def params(self, vector: Vector) -> Params:
         """θ as a tree."""
-        flat, at = {}, 0
-        for path, shape in self.shapes:
-            size = int(np.prod(shape, dtype=int))
-            flat[path] = vector[at : at + size].reshape(shape)
-            at += size
-        return tree.from_paths(flat)
+        return unraveled(vector, self.shapes)
+
+
+@dataclass(frozen=True)
+class PulledBackLoss:
+    """The objective of a network as a function of the parameters Φ of a method: Φ ↦ L(θ₀ + g(Φ)).
+
+    Its data are the tree θ₀ and the `Examples`.
+
+    Attributes:
+        loss: L, as a function of θ.
+        program: gives g, on a θ₀ that may be traced.
+        shapes: the paths and shapes of Φ.
+    """
+
+    loss: NetworkLoss
+    program: Program
+    shapes: "Shapes"
+
+    @classmethod
+    def of(cls, network: Network, method: Method) -> "PulledBackLoss":
+        """The objective of a network and a method that has a g, without the parameters."""
+        template = method.reparameterize(network).template
+        return cls(NetworkLoss.of(network), Program.of(network, method, Settings()), shapes_of(template))
+
+    def __call__(self, vector: Vector, data: tuple[Params, Examples]) -> Float[Array, ""]:
+        """L(θ₀ + g(Φ))."""
+        theta0, examples = data
+        return self.loss(ravel_pytree(self.program.theta(self.phi(vector), theta0))[0], examples)
+
+    def against(self, vector: Vector, data: tuple[Params, Vector]) -> Float[Array, ""]:
+        """⟨G, g(Φ)⟩ for data θ₀ and G: its Hessian is the part of L's that comes from the bends of g."""
+        theta0, direction = data
+        return direction @ self.update(vector, theta0)
+
+    def update(self, vector: Vector, theta0: Params) -> Float[Array, " d"]:
+        """g(Φ), raveled."""
+        return ravel_pytree(self.program.reparameterization(theta0).g(self.phi(vector)))[0]
+
+    def phi(self, vector: Vector) -> Phi:
+        """Φ as a tree."""
+        return unraveled(vector, self.shapes)
+
+
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def shapes_of(params: Params) -> Shapes:
+    """The paths and shapes of the leaves, in the order of `ravel_pytree`."""
+    return tuple((path, tuple(leaf.shape)) for path, leaf in tree.paths(params).items())
+
+
+def unraveled(vector: Vector, shapes: Shapes) -> Params:
+    """The tree of these shapes that `ravel_pytree` makes a vector of."""
+    flat, at = {}, 0
+    for path, shape in shapes:
+        size = int(np.prod(shape, dtype=int))
+        flat[path] = vector[at : at + size].reshape(shape)
+        at += size
+    return tree.from_paths(flat)
 
 
 def examples(
@@ -145,6 +200,12 @@ def gauss_newton_product(loss: NetworkLoss, point: Vector, data: Examples) -> Pr
     return Partial(_gauss_newton, push, bend, data.decay)
 
 
+@partial(jax.jit, static_argnums=0)
+def jacobian_product(function: Callable[[Vector, PyTree], Vector], point: Vector, data: PyTree) -> Product:
+    """The linear function v ↦ Df(x) v of a function of a vector and of data."""
+    return jax.linearize(lambda vector: function(vector, data), point)[1]
+
+
 def _gauss_newton(push: Product, bend: Product, decay: Float[Array, ""], v: Vector) -> Vector:
     pull = jax.linear_transpose(push, v)
     return pull(bend(push(v)))[0] + decay * v
@@ -178,10 +239,12 @@ def blocks(rows: Float[np.ndarray, "n d"]) -> Iterator[tuple[slice, Float[np.nda
         yield slice(at, min(at + BLOCK, len(rows))), block
 
 
-def dense(product: Product, d: int) -> Float[np.ndarray, "d d"]:
-    """All columns of a symmetric linear map, in blocks; not yet symmetrised, so that its rounding shows."""
-    out, template = np.empty((d, d)), jnp.zeros(d)
-    for at in range(0, d, BLOCK):
-        block = _unit_rows(product, at, template)
-        out[at : at + BLOCK] = np.asarray(block)[: d - at]
-    return out
+def transposed(product: Product, n: int) -> Float[np.ndarray, "n m"]:
+    """The products with all n unit vectors, one to a row, in blocks: the transpose of the matrix.
+
+    A symmetric matrix is not symmetrised here, so that its rounding shows.
+    """
+    rows, template = [], jnp.zeros(n)
+    for at in range(0, n, BLOCK):
+        rows.append(np.asarray(_unit_rows(product, at, template))[: n - at])
+    return np.concatenate(rows)

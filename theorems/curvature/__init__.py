@@ -3,12 +3,14 @@
 from .definite import Definiteness, definiteness
 from .network import gauss_newton, hessian, of_loss
 from .operator import BUDGET, Curvature, of_function, of_matrix
+from .pulled import PulledBack, pulled_back
 from .solving import Solution, solve
 
 __all__ = [
     "BUDGET",
     "Curvature",
     "Definiteness",
+    "PulledBack",
     "Solution",
     "definiteness",
     "gauss_newton",
@@ -16,5 +18,6 @@ __all__ = [
     "of_function",
     "of_loss",
     "of_matrix",
+    "pulled_back",
     "solve",
 ]

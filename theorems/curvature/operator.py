@@ -103,7 +103,7 @@ class Curvature:
     def _formed(self) -> tuple[Float[np.ndarray, "d d"], float]:
         if self.known is not None:
             return self.known, 0.0
-        matrix = derivatives.dense(self.linear, self.d)
+        matrix = derivatives.transposed(self.linear, self.d)
         linalg.require_judging_precision(f"the {self.kind}", matrix)
         off = float(np.linalg.norm(matrix - matrix.T)) / 2
         matrix = (matrix + matrix.T) / 2
