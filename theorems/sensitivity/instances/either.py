@@ -80,6 +80,13 @@ def pseudo_inverse(A: np.ndarray) -> np.ndarray:
     return np.linalg.pinv(A, rcond=linalg.gamma(64 * max(A.shape)), hermitian=True)
 
 
+def solve(A: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """A solution of $A x = b$ for a symmetric matrix and b in its range, by elimination or least squares."""
+    if linalg.is_exact(A):
+        return rational.solve(A, b)
+    return np.linalg.lstsq(A, b, rcond=linalg.gamma(64 * len(b)))[0]
+
+
 def in_range(A: np.ndarray, u: np.ndarray) -> Fact:
     """Whether u is in the range of a symmetric matrix, with what lies outside."""
     if linalg.is_exact(A):

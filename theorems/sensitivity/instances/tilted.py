@@ -16,11 +16,12 @@ import sympy
 
 from ... import linalg, rational
 from ...pasteable import Pasteable
-from .either import Fact, cut, in_range, length, lowest, pseudo_inverse, signs
+from .either import Fact, cut, in_range, length, lowest, pseudo_inverse, signs, solve
+from .products import Products
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Tilted(Pasteable):
+class Tilted(Products, Pasteable):
     r"""The quadratic $q(D) = (g + \varepsilon)^T D + \frac12 D^T H D$ and the directions P that PEFT has.
 
     Attributes:
@@ -30,10 +31,9 @@ class Tilted(Pasteable):
         disturbance: ε, shape (d,).
         kind: what a search counts.
 
-    Comparisons ask for scalars, which other instances can have without a matrix.  `least_full` and
-    `least_peft` are *measured* minima of q; the rest are forms with $H^{-1}$ or $H_\Phi^+$, named by vectors:
-    `tilt_full` is $u^T H^{-1} u$, `mixed_full` is $\varepsilon_\parallel^T H^{-1} \varepsilon_\perp$,
-    `parallel_restricted` is $\varepsilon_\parallel^T P H_\Phi^+ P^T \varepsilon_\parallel$.
+    What the formulas of the paper say are forms that `Products` makes of it.  `least_full` and `least_peft`
+    are *measured* minima of q; what is called `printed_` is the paper's, with $\varepsilon_\parallel$ read
+    as $P^T\varepsilon_\parallel$ where the types ask for it.
     """
 
     hessian: np.ndarray
@@ -41,11 +41,6 @@ class Tilted(Pasteable):
     gradient: np.ndarray
     disturbance: np.ndarray
     kind: str = "tilted quadratic"
-
-    @property
-    def d(self) -> int:
-        """The number of parameters."""
-        return len(self.hessian)
 
     @property
     def k(self) -> int:
@@ -56,11 +51,6 @@ class Tilted(Pasteable):
     def is_exact(self) -> bool:
         """Whether it is given in fractions."""
         return linalg.is_exact(self.hessian)
-
-    @property
-    def tilt(self) -> np.ndarray:
-        """The gradient of the disturbed loss, u = g + ε."""
-        return self.gradient + self.disturbance
 
     @cached_property
     def restricted(self) -> np.ndarray:
@@ -77,11 +67,6 @@ class Tilted(Pasteable):
         """ε_∥ = Πε."""
         return self.projector @ self.disturbance
 
-    @property
-    def orthogonal(self) -> np.ndarray:
-        """ε_⊥ = ε − ε_∥."""
-        return self.disturbance - self.parallel
-
     @cached_property
     def inverse(self) -> np.ndarray:
         """H⁻¹; H⁺ where H is singular."""
@@ -91,10 +76,6 @@ class Tilted(Pasteable):
     def restricted_inverse(self) -> np.ndarray:
         """H_Φ⁺."""
         return pseudo_inverse(self.restricted)
-
-    def value(self, step: np.ndarray) -> Any:
-        """The change q(D) under a step D."""
-        return self.tilt @ step + step @ self.hessian @ step / 2
 
     @cached_property
     def _basis(self) -> np.ndarray:
@@ -131,58 +112,89 @@ class Tilted(Pasteable):
             return -sympy.oo if self.is_exact else -np.inf
         return self.value(point)
 
+    @cached_property
+    def rivals_full(self) -> np.ndarray:
+        """The change q at points that no formula gave: 0, unit vectors, and the measured minimiser."""
+        return self._rivals(np.eye(self.d, dtype=int), self.lowest_full)
+
+    @cached_property
+    def rivals_peft(self) -> np.ndarray:
+        """The same within the range of P."""
+        return self._rivals(self.directions.T, self.lowest_peft)
+
+    def _rivals(self, steps: np.ndarray, found: np.ndarray | None) -> np.ndarray:
+        points = [0 * self.tilt, *steps, *(-steps), *([] if found is None else [found])]
+        return np.array([self.value(point) for point in points], self.tilt.dtype)
+
+    @property
+    def slopes(self) -> np.ndarray:
+        """The derivative of q where it is least (at 0 where it has no minimum), by central differences."""
+        return self._slopes(self.lowest_full)
+
+    @property
+    def slopes_peft(self) -> np.ndarray:
+        """The same where q is least on the range of P."""
+        return self._slopes(self.lowest_peft)
+
+    def _slopes(self, point: np.ndarray | None) -> np.ndarray:
+        at = 0 * self.tilt if point is None else point
+        units = np.eye(self.d, dtype=int)
+        found = [(self.value(at + unit) - self.value(at - unit)) / 2 for unit in units]
+        return np.array(found, self.tilt.dtype)
+
+    @property
+    def slopes_size(self) -> Any:
+        """What rounding of `slopes` is relative to."""
+        at = 1 + abs(0 * self.tilt if self.lowest_full is None else self.lowest_full)
+        return abs(self.tilt) @ at + at @ (abs(self.hessian) @ at)
+
+    @cached_property
+    def parallel_gap(self) -> Any:
+        """What PEFT loses against full fine-tuning by ε_∥ alone, without g: two measured minima."""
+        alone = self.with_disturbance(self.parallel, stationary=True)
+        return alone.least_peft - alone.least_full
+
     # What the formulas say
 
-    @property
-    def step_full(self) -> np.ndarray:
-        """−H⁻¹u, by the formula (44)."""
-        return -self.inverse @ self.tilt
+    def times(self, x: np.ndarray) -> np.ndarray:
+        """H x."""
+        return self.hessian @ x
+
+    def solved(self, x: np.ndarray) -> np.ndarray:
+        """H⁻¹ x; H⁺ x where H is singular."""
+        return self.inverse @ x
+
+    def answered(self, x: np.ndarray) -> np.ndarray:
+        """P H_Φ⁺ Pᵀ x."""
+        return self.directions @ (self.restricted_inverse @ (self.directions.T @ x))
 
     @property
-    def step_peft(self) -> np.ndarray:
-        """−P H_Φ⁺ Pᵀ u, by the formula (51)."""
-        P = self.directions
-        return -P @ (self.restricted_inverse @ (P.T @ self.tilt))
-
-    def full(self, x: np.ndarray, y: np.ndarray | None = None) -> Any:
-        """The form xᵀ H⁻¹ y."""
-        return x @ self.inverse @ (x if y is None else y)
+    def printed_full(self) -> Any:
+        """What (47) says, ½ εᵀH⁻¹ε, by a solve in place of an inverse."""
+        return self.disturbance @ solve(self.hessian, self.disturbance) / 2
 
     @property
-    def tilt_full(self) -> Any:
-        """uᵀ H⁻¹ u."""
-        return self.full(self.tilt)
-
-    @property
-    def disturbance_full(self) -> Any:
-        """εᵀ H⁻¹ ε."""
-        return self.full(self.disturbance)
-
-    @property
-    def parallel_full(self) -> Any:
-        """ε_∥ᵀ H⁻¹ ε_∥."""
-        return self.full(self.parallel)
-
-    @property
-    def orthogonal_full(self) -> Any:
-        """ε_⊥ᵀ H⁻¹ ε_⊥."""
-        return self.full(self.orthogonal)
-
-    @property
-    def mixed_full(self) -> Any:
-        """ε_∥ᵀ H⁻¹ ε_⊥."""
-        return self.full(self.parallel, self.orthogonal)
-
-    @property
-    def parallel_restricted(self) -> Any:
-        """ε_∥ᵀ P H_Φ⁺ Pᵀ ε_∥."""
+    def printed_peft(self) -> Any:
+        """What (53) says with its types repaired, ½ ε_∥ᵀP H_Φ⁺ Pᵀε_∥ + ε_⊥ᵀg, by a solve."""
         x = self.directions.T @ self.parallel
-        return x @ self.restricted_inverse @ x
+        return x @ solve(self.restricted, x) / 2 + self.orthogonal @ self.gradient
 
     @property
-    def orthogonal_slope(self) -> Any:
-        """ε_⊥ᵀ g."""
-        return self.orthogonal @ self.gradient
+    def printed_overlap(self) -> Any:
+        """ε_∥ᵀε_⊥ with ε_∥ = PPᵀε as (52) prints it, whether or not PPᵀ projects."""
+        parallel = self.directions @ (self.directions.T @ self.disturbance)
+        return parallel @ (self.disturbance - parallel)
+
+    @property
+    def printed_size(self) -> Any:
+        """What rounding of `printed_overlap` is relative to."""
+        parallel = self.directions @ (self.directions.T @ self.disturbance)
+        return abs(parallel) @ (abs(self.disturbance) + abs(parallel))
+
+    @property
+    def restricted_rank(self) -> int:
+        """The rank of H_Φ."""
+        return rational.rank(self.restricted) if self.is_exact else self.k - signs(self.restricted).zero
 
     # Hypotheses
 
@@ -259,3 +271,27 @@ class Tilted(Pasteable):
         """The same loss and directions under another disturbance, and with g = 0 if stationary."""
         gradient = 0 * self.gradient if stationary else self.gradient
         return replace(self, disturbance=disturbance, gradient=gradient)
+
+
+def scalar(hessian: int, gradient: int, disturbance: int) -> Tilted:
+    """One parameter, P = 1."""
+    H, P = linalg.exact([[hessian]]), linalg.exact([[1]])
+    return Tilted(H, P, linalg.exact([gradient]), linalg.exact([disturbance]))
+
+
+def plane(gradient: tuple[int, int], disturbance: tuple[int, int], scale: int = 1) -> Tilted:
+    """Two parameters, P = e₁ and H a multiple of the unit matrix: the smallest room for ε_⊥."""
+    H, P = linalg.exact([[scale, 0], [0, scale]]), linalg.exact([[1], [0]])
+    return Tilted(H, P, linalg.exact(list(gradient)), linalg.exact(list(disturbance)))
+
+
+def skewed(gradient: tuple[int, int] = (0, 0), disturbance: tuple[int, int] = (1, 0)) -> Tilted:
+    """H = [[1, −1], [−1, 2]], whose inverse is [[2, 1], [1, 1]], and P = e₁: H does not commute with PPᵀ."""
+    H, P = linalg.exact([[1, -1], [-1, 2]]), linalg.exact([[1], [0]])
+    return Tilted(H, P, linalg.exact(list(gradient)), linalg.exact(list(disturbance)))
+
+
+def flat(disturbance: tuple[int, int], direction: int = 0) -> Tilted:
+    """H = diag(1, 0) and one unit vector for P."""
+    P = linalg.exact([[1 - direction], [direction]])
+    return Tilted(linalg.exact([[1, 0], [0, 0]]), P, linalg.exact([0, 0]), linalg.exact(list(disturbance)))

@@ -52,6 +52,7 @@ def small(
     orthonormal_only: bool = False,
     stationary: bool = False,
     least: int = 1,
+    largest: int = 3,
 ) -> Tilted:
     """Exact ones with up to three parameters and tiny integers, which shrink to the smallest counterexample.
 
@@ -61,8 +62,9 @@ def small(
         orthonormal_only: PᵀP = I; otherwise P is any matrix that is not 0, often of deficient rank.
         stationary: g = 0.
         least: the least number of parameters; from 2 on there is room outside the range of P.
+        largest: the largest number.
     """
-    d = draw(st.integers(least, 3))
+    d = draw(st.integers(least, largest))
     k = draw(st.integers(1, max(1, d - (least > 1))))
     H = _hessian(draw, d, definite=definite)
     P = orthonormal(draw, d, k) if orthonormal_only else _matrix(draw, d, k)
@@ -153,4 +155,21 @@ def tilts(
         small(definite=definite, **same),
         structured(kinds=kinds, stationary=stationary),
         spread(**same),
+    )
+
+
+@st.composite
+def indefinite(draw: Draw) -> Tilted:
+    """Exact ones with eigenvalues of any sign, up to two parameters."""
+    d = draw(st.integers(1, 2))
+    M, P = _matrix(draw, d, d), orthonormal(draw, d, draw(st.integers(1, d)))
+    return Tilted(M + M.T - rational.identity(d), P, _vector(draw, d), _vector(draw, d), "any signs")
+
+
+def roomy(*, stationary: bool = False) -> tuple[st.SearchStrategy[Tilted], ...]:
+    """Exact ones with orthonormal P and room for ε_⊥; two parameters first, which shrink faster."""
+    kinds = ("commuting", "parallel disturbance", "orthogonal disturbance")
+    return (
+        small(orthonormal_only=True, stationary=stationary, least=2, largest=2),
+        structured(kinds=kinds, stationary=stationary),
     )
