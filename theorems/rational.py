@@ -85,9 +85,15 @@ def inverse(a: Matrix) -> Matrix:
         ValueError: a matrix that is not square, or singular.
     """
     a = _matrix("a", a)
-    if a.shape[0] != a.shape[1] or rank(a) < len(a):
-        raise ValueError(f"a of shape {a.shape} and rank {rank(a)} has no inverse: use pseudo_inverse")
-    return _array(_domain(a).inv()) if a.size else a
+    n = len(a)
+    if a.shape != (n, n):
+        raise ValueError(f"a has shape {a.shape} and no inverse: use pseudo_inverse")
+    if not n:
+        return a
+    reduced, pivots = _domain(np.column_stack([a, identity(n)])).rref()
+    if pivots != tuple(range(n)):
+        raise ValueError(f"a of shape {a.shape} is singular and has no inverse: use pseudo_inverse")
+    return _array(reduced)[:, n:]
 
 
 def rank(a: Matrix) -> int:
@@ -116,6 +122,8 @@ def pseudo_inverse(a: Matrix) -> Shaped[np.ndarray, "n m"]:
     reduced, pivots = _domain(a).rref() if a.size else (None, ())
     if not pivots:
         return exact(np.zeros(a.shape[::-1], dtype=int).tolist()).reshape(a.shape[::-1])
+    if a.shape == (len(pivots),) * 2:
+        return inverse(a)
     C, F = a[:, list(pivots)], _array(reduced)[: len(pivots)]
     return F.T @ inverse(F @ F.T) @ inverse(C.T @ C) @ C.T
 

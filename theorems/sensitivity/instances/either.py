@@ -76,7 +76,7 @@ def signs(H: np.ndarray) -> rational.Inertia:
 def pseudo_inverse(A: np.ndarray) -> np.ndarray:
     """A⁺ of a symmetric matrix; in floating point eigenvalues within rounding of 0 are cut."""
     if linalg.is_exact(A):
-        return rational.pseudo_inverse(A) if rational.rank(A) < len(A) else rational.inverse(A)
+        return rational.pseudo_inverse(A)
     return np.linalg.pinv(A, rcond=linalg.gamma(64 * max(A.shape)), hermitian=True)
 
 
