@@ -253,6 +253,15 @@ def test_fractions_and_floats_agree(one):
         assert getattr(twin, name).met == getattr(one, name).met, name
 
 
+@FEW
+@given(tilts.structured(kinds=("commuting",)))
+def test_what_vanishes_in_fractions_is_not_refuted_by_rounding(one):
+    """Where H commutes with the projector (56), (58), T4.c and T4.e have nothing against them."""
+    for claim in ("T4.56", "T4.58", "T4.c", "T4.e"):
+        assert CLAIMS[claim].judge(one).outcome is Outcome.HOLDS
+        assert CLAIMS[claim].judge(floating(one)).outcome in (Outcome.HOLDS, Outcome.INCONCLUSIVE)
+
+
 def test_forms_need_no_matrix():
     """What an instance of thousands of parameters has to bring: five members, here of H = diag(1 … 50)."""
 

@@ -149,7 +149,7 @@ CLAIMS = (
             "it stays orthogonal to the other for every ε only if H maps the range of P to itself."
         ),
         compare=balance(
-            lambda i: (i.mixed_full,), "==", lambda i: (0 * i.parallel_full, 0 * i.orthogonal_full)
+            lambda i: (i.mixed_full,), "==", among=lambda i: (i.parallel_full, i.orthogonal_full)
         ),
         assumes=(definite, orthonormal),
         repaired_by=("T4.R22", "T4.R18"),

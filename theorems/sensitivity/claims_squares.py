@@ -281,7 +281,7 @@ CLAIMS = (
             "The last line: the two terms in ε_⊥ are positive. That depends on ε_⊥, and where training has "
             "come to rest, with ∇L = 0, they are never positive."
         ),
-        compare=balance(_left_of_59, ">", lambda i: (0 * i.orthogonal_slope,)),
+        compare=balance(_left_of_59, ">"),
         assumes=(definite, outside),
         repaired_by=("T4.R27", "T4.R3"),
         exact=lambda: {

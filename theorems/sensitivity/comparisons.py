@@ -38,12 +38,17 @@ outside = Assumption("ε_⊥ ≠ 0", _outside)
 Terms = Callable[[Any], tuple[Any, ...]]
 
 
-def balance(lhs: Terms, sign: str, rhs: Terms) -> Callable[[Any], Comparison]:
-    """Compare two sums, given by their terms: rounding is relative to all of these, whatever cancels."""
+def balance(
+    lhs: Terms, sign: str, rhs: Terms = lambda _: (0,), *, among: Terms = lambda _: ()
+) -> Callable[[Any], Comparison]:
+    """Compare two sums, given by their terms: rounding is relative to all of these, whatever cancels.
+
+    `among` names what a side is rounded with besides: what a difference that may vanish was formed of.
+    """
 
     def compare(i: Any) -> Comparison:
         left, right = lhs(i), rhs(i)
-        scale = None if i.is_exact else sum(abs(term) for term in (*left, *right))
+        scale = None if i.is_exact else sum(abs(term) for term in (*left, *right, *among(i)))
         return Comparison(sum(left), sign, sum(right), scale, i.operations)
 
     return compare
