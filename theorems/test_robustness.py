@@ -202,13 +202,18 @@ def test_the_full_network_is_measured_once_for_all_methods(made, monkeypatch):
 
 
 def test_records_and_reprs_show_both_networks(made):
-    found = robustness(made(LoRA(2)), (Noise(0.1), Blur(0.5)), ())
-    record = found.records()[0]
+    tuning = made(LoRA(2))
+    found = robustness(tuning, (Noise(0.1), Blur(0.5)), ())
+    record, split = found.records()[0], Noise(0.1)(tuning.task.new.test)
     assert record["disturbance"] == "noise-0.1"
     assert record["excess_loss"] == pytest.approx(
         record["increase_peft"] - record["increase_full"], abs=1e-14
     )
     assert record["excess_drop"] == pytest.approx(record["drop_peft"] - record["drop_full"], abs=1e-14)
+    for name, params in (("peft", tuning.theta), ("full", tuning.full)):
+        loss, right = naive(tuning.network.with_params(params), split)
+        assert record[f"loss_{name}"] == pytest.approx(loss.mean(), rel=1e-12)
+        assert record[f"accuracy_{name}"] == pytest.approx(right.mean(), abs=1e-14)
     assert "noise-0.1" in repr(found) and "noise-0.1" in repr(found.peft)
 
 

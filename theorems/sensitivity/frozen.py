@@ -152,8 +152,15 @@ class Robustness:
         return _excess((self.peft.falls - self.full.falls).mean(axis=0, keepdims=True))
 
     def records(self) -> tuple[dict[str, str | float], ...]:
-        """One flat record for each disturbance: what both lose, and the excess with its standard error."""
+        """One flat record for each disturbance: what both have left on D′ and what they lose, and the excess.
+
+        Losses are in nats, accuracies and falls shares of the examples; `..._error` is a standard error.
+        """
         columns = {
+            "loss_peft": self.peft.clean_loss.mean() + self.peft.increase,
+            "loss_full": self.full.clean_loss.mean() + self.full.increase,
+            "accuracy_peft": self.peft.clean_right.mean() - self.peft.drop,
+            "accuracy_full": self.full.clean_right.mean() - self.full.drop,
             "increase_peft": self.peft.increase,
             "increase_full": self.full.increase,
             "excess_loss": self.loss.value,
