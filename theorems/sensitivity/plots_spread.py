@@ -159,7 +159,7 @@ def _looks(drawn: Sequence | Mapping, second: Sequence) -> list[tuple[str, Any]]
 
 def _legend_below(ax: Axes) -> None:
     """Below the axes nothing is hidden."""
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), frameon=False)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
 
 
 def _axes(ax: Axes | None) -> Axes:
