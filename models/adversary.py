@@ -37,6 +37,7 @@ _STRIDE = 2.5  # all steps together go this many radii, so that any point of the
 class PGD:
     r"""An adversary: projected gradient ascent on the cross-entropy of a network, from several starts.
 
+    Called as ``pgd(network, split, seed)`` it returns the split with inputs that this network does badly on.
     $x \leftarrow \Pi(x + \alpha\, s)$, with the sign of the gradient as s in the $\ell_\infty$ ball and the
     gradient over its length in the $\ell_2$ ball, $\alpha = 2.5\,\rho/\text{steps}$, and Π the projection on
     the ball and then on `bounds`.  Of all points met, each input gets the one of the largest loss; itself is

@@ -19,8 +19,9 @@ Labels = Int32[np.ndarray, " p"]
 class Disturbance(ABC):
     """A shift of the data; subclasses say which.
 
-    A subclass has one number that says how strong it is, its first field, and changes inputs, labels, or
-    which rows are taken.
+    Called as ``disturbance(split, seed)`` it returns the disturbed split, of the same size and shape.  A
+    subclass has one number that says how strong it is, its first field, and changes inputs, labels, or which
+    rows are taken.
     """
 
     stem: ClassVar[str]

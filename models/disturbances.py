@@ -10,8 +10,8 @@ The random draws depend on the seed and on the data, so that the splits of a tas
 the same images get the same draws as vectors and as tokens.
 
 References:
-    Hendrycks and Dietterich, *Benchmarking Neural Network Robustness to Common Corruptions and
-    Perturbations*, ICLR 2019.
+    Hendrycks and Dietterich,
+    *Benchmarking Neural Network Robustness to Common Corruptions and Perturbations*, ICLR 2019.
 """
 
 import dataclasses
