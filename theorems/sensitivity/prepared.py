@@ -144,19 +144,25 @@ class Free:
         To first order the error of x changes the gap by $(x-y)^T\rho$ at most, whatever the condition of H.
         """
         B, F = self.directions.basis, self.root
-        solution = solve(self.curvature, u)
+        try:
+            solution = solve(self.curvature, u)
+        except ValueError as broken:  # u is checked: what is not finite can only come of the iteration
+            raise ValueError(
+                "H: conjugate gradients broke down, so H is singular with u outside its range, or "
+                "indefinite: add weight decay, or use the Gauss-Newton matrix"
+            ) from broken
         x, y = solution.x, B @ F.back(F.whitened(B.T @ u))
         left = x - y
         value = float(left @ self.curvature.product(left)) / 2
         missing = float(np.linalg.norm(left))
         rounding = linalg.gamma(self.curvature.operations + len(u) + 16)
         size = float(np.linalg.norm(u)) + solution.residual
-        if value < -rounding * missing * size:
+        defined = solution.relative <= math.sqrt(linalg.EPS)
+        if defined and value < -rounding * missing * size:
             raise ValueError(
                 f"H is indefinite: a direction has the curvature {2 * value / missing**2:.6g}, and the least "
                 "eigenvalue is not above it; add weight decay, or use the Gauss-Newton matrix"
             )
-        defined = solution.relative <= math.sqrt(linalg.EPS)
         return ResidualGap(
             value=value if defined else math.nan,
             full=float(u @ x) / 2,

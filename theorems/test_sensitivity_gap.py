@@ -1,0 +1,287 @@
+"""The gap after re-adaptation: against 50 digits, against definitions, and what is refused."""
+
+import math
+
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+import sympy
+from jax.tree_util import Partial
+
+from peftproof.theorems import curvature
+from peftproof.theorems.sensitivity.forms import corrected_57, dual_gap, gauss_newton_gap
+from peftproof.theorems.sensitivity.gap import prepare, residual_gap
+
+D, K = 12, 4
+
+
+def random_spd(rng, d=D, condition=1e2):
+    Q = np.linalg.qr(rng.normal(size=(d, d)))[0]
+    H = (Q * np.geomspace(1, 1 / condition, d)) @ Q.T
+    return (H + H.T) / 2
+
+
+def with_ratio(rng, ratio, condition=1e2):
+    """H, P and u whose gap is about this part of what full fine-tuning gains."""
+    H, P = random_spd(rng, condition=condition), rng.normal(size=(D, K))
+    z, w = rng.normal(size=K), rng.normal(size=D)
+    w = w - P @ np.linalg.solve(P.T @ H @ P, P.T @ H @ w)
+    inside = P @ z
+    w = w * math.sqrt(ratio * (inside @ H @ inside) / (w @ H @ w))
+    return H, P, H @ (inside + w)
+
+
+def to_fifty_digits(H, P, u):
+    """The gap and what full fine-tuning gains, from the very numbers that were given."""
+    with mpmath.workdps(50):
+        H, P, u = (mpmath.matrix(array.tolist()) for array in (H, P, u))
+        full = (u.T * mpmath.lu_solve(H, u))[0] / 2
+        v = P.T * u
+        return full - (v.T * mpmath.lu_solve(P.T * H * P, v))[0] / 2, full
+
+
+def subtracted(H, P, u):
+    v = P.T @ u
+    return (u @ np.linalg.solve(H, u) - v @ np.linalg.solve(P.T @ H @ P, v)) / 2
+
+
+def naive(H, P, u):
+    """By the definition: both minima, with pseudo-inverses."""
+    full = u @ np.linalg.pinv(H, rcond=1e-11, hermitian=True) @ u / 2
+    v = P.T @ u
+    return full - v @ np.linalg.pinv(P.T @ H @ P, rcond=1e-11, hermitian=True) @ v / 2, full
+
+
+@pytest.mark.parametrize(("ratio", "accuracy"), [(1e-6, 2e-13), (2e-12, 1e-10)])
+def test_the_residual_form_agrees_with_fifty_digits_where_subtraction_does_not(ratio, accuracy):
+    rng, errors, lost = np.random.default_rng(0), [], []
+    for _ in range(15):
+        H, P, u = with_ratio(rng, ratio)
+        exact, full = map(float, to_fifty_digits(H, P, u))
+        found = residual_gap(H, P, u)
+        assert exact / full == pytest.approx(ratio, rel=0.01)
+        assert abs(found.value - exact) <= found.error
+        assert found.full == pytest.approx(full, rel=1e-12)
+        assert found.relative == pytest.approx(found.value / full)
+        errors.append(abs(found.value / exact - 1))
+        lost.append(abs(subtracted(H, P, u) / exact - 1))
+    assert np.median(errors) <= accuracy
+    assert np.median(lost) > 30 * accuracy
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e3, 1e6, 1e9])
+@pytest.mark.parametrize("ratio", [0.5, 1e-4, 1e-9])
+def test_the_stated_error_covers_the_actual_one_and_is_not_absurd(condition, ratio):
+    rng = np.random.default_rng(1)
+    for _ in range(4):
+        H, P, u = with_ratio(rng, ratio, condition)
+        exact = float(to_fifty_digits(H, P, u)[0])
+        found = residual_gap(H, P, u)
+        assert abs(found.value - exact) <= found.error
+        assert found.error <= 1e3 * D * np.finfo(float).eps * condition * math.sqrt(found.full * found.value)
+
+
+SHAPES = {"none": 0, "some": 4, "all": D, "repeated": -1}
+
+
+@pytest.mark.parametrize("singular", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_it_is_the_difference_of_the_minima_for_any_directions(shape, singular):
+    rng = np.random.default_rng(len(shape))
+    H = random_spd(rng)
+    if singular:
+        X = rng.normal(size=(D, 7))
+        H = X @ X.T
+    if shape == "repeated":
+        P = rng.normal(size=(D, 3)) @ rng.normal(size=(3, 5)) * np.array([1, 1e3, 1, 1e-3, 1])
+    else:
+        P = rng.normal(size=(D, SHAPES[shape]))
+    u = H @ rng.normal(size=D)
+    expected, full = naive(H, P, u)
+    found = residual_gap(H, P, u)
+    assert found.range_ok
+    assert found.value == pytest.approx(expected, rel=1e-9, abs=1e-10 * full)
+    assert found.full - found.peft == pytest.approx(found.value, abs=1e-12 * full)
+    assert (found.cut, found.how) == ((5, "eigenvalues") if singular else (0, "Cholesky"))
+    assert found.rank == min(np.linalg.matrix_rank(P) if P.size else 0, 7 if singular else D)
+    assert found.clear > 1e6
+    assert (found.clear == math.inf) == (shape != "repeated")
+
+
+def test_scaling_and_mixing_the_columns_change_nothing():
+    rng = np.random.default_rng(2)
+    H, P, u = with_ratio(rng, 1e-3)
+    mixed = P * np.array([1e-6, 1, 1e6, 10]) @ np.linalg.qr(rng.normal(size=(K, K)))[0]
+    assert residual_gap(H, P * np.array([1e-9, 1, 1e9, -1]), u).value == pytest.approx(
+        residual_gap(H, P, u).value, rel=1e-11
+    )
+    assert residual_gap(H, mixed, u, cutoff=1e-14).value == pytest.approx(
+        residual_gap(H, P, u).value, rel=1e-3
+    )
+
+
+def test_by_hand():
+    """H⁻¹ = [[2, 1], [1, 1]], P = e₁: for u = e₁ the minima are −1 and −1/2."""
+    H, P = np.array([[1.0, -1.0], [-1.0, 2.0]]), np.array([[1.0], [0.0]])
+    found = residual_gap(H, P, np.array([1.0, 0.0]))
+    assert (found.value, found.full, found.peft) == pytest.approx((0.5, 1.0, 0.5))
+    assert residual_gap(H, P, np.array([2.0, 1.0])).value == pytest.approx(4.5)
+    assert residual_gap(H, P, np.array([1.0, -1.0])).value == pytest.approx(0, abs=1e-30)  # H e₁
+    parts = corrected_57(H, P, np.array([1.0, -1.0]))
+    assert (parts.parallel, parts.cross, parts.orthogonal) == pytest.approx((0.5, -1.0, 0.5))
+
+
+def test_the_root_in_the_statement_may_be_the_symmetric_one():
+    """‖(I − Q)H^(−1/2)u‖²/2 symbolically, for H = [[5, 4], [4, 5]], the square of [[2, 1], [1, 2]]."""
+    S, P, u = sympy.Matrix([[2, 1], [1, 2]]), sympy.Matrix([1, 0]), sympy.Matrix([3, 1])
+    Z = S * P
+    left = (sympy.eye(2) - Z * (Z.T * Z).inv() * Z.T) * S.inv() * u
+    expected = (left.T * left)[0] / 2
+    H = np.array((S * S).tolist(), float)
+    found = residual_gap(H, np.array([[1.0], [0.0]]), np.array([3.0, 1.0])).value
+    assert found == pytest.approx(float(expected), rel=1e-14)
+    assert expected == sympy.Rational(49, 90)
+
+
+def test_the_forms_agree():
+    rng = np.random.default_rng(3)
+    for k in (0, 1, 5, D):
+        H, P, u = random_spd(rng), rng.normal(size=(D, k)), rng.normal(size=D)
+        expected = naive(H, P, u)[0]
+        size = residual_gap(H, P, u).full
+        assert dual_gap(H, P, u) == pytest.approx(expected, abs=1e-11 * size)
+        assert corrected_57(H, P, u).total == pytest.approx(expected, abs=1e-11 * size)
+
+
+def test_parts_of_a_disturbance_along_and_across():
+    rng = np.random.default_rng(4)
+    H, P, u = random_spd(rng), rng.normal(size=(D, K)), rng.normal(size=D)
+    Pi = P @ np.linalg.pinv(P)
+    along, across = Pi @ u, u - Pi @ u
+    parts = corrected_57(H, P, u)
+    assert parts.parallel == pytest.approx(naive(H, P, along)[0], rel=1e-10)
+    assert parts.orthogonal == pytest.approx(across @ np.linalg.solve(H, across) / 2, rel=1e-12)
+    assert parts.cross == pytest.approx(along @ np.linalg.solve(H, across), rel=1e-10)
+    assert corrected_57(H, P, across).total == pytest.approx(naive(H, P, across)[0], rel=1e-10)
+
+
+@pytest.mark.parametrize(("n", "d"), [(30, 8), (8, 8), (5, 8)])
+def test_gauss_newton_never_forms_the_square(n, d):
+    rng = np.random.default_rng(n)
+    J, P, r = rng.normal(size=(n, d)), rng.normal(size=(d, 3)), rng.normal(size=n)
+    found, formed = gauss_newton_gap(J, P, r), residual_gap(J.T @ J, P, J.T @ r)
+    assert found.value == pytest.approx(formed.value, rel=1e-9)
+    assert found.value == pytest.approx(naive(J.T @ J, P, J.T @ r)[0], rel=1e-9)
+    assert (found.cut, found.rank) == (max(d - n, 0), 3)
+    decayed = gauss_newton_gap(np.vstack([J, 0.1 * np.eye(d)]), P, np.append(r, np.zeros(d)))
+    assert decayed.value == pytest.approx(
+        residual_gap(J.T @ J + 0.01 * np.eye(d), P, J.T @ r).value, rel=1e-9
+    )
+
+
+def test_gauss_newton_keeps_the_digits_that_squaring_loses():
+    """A condition of 1e7 of J: squared it is beyond the cutoff of H, and JᵀJ has lost what is small."""
+    rng = np.random.default_rng(5)
+    U, V = (np.linalg.qr(rng.normal(size=shape))[0] for shape in ((20, 6), (6, 6)))
+    J, P, r = (U * np.geomspace(1, 1e-7, 6)) @ V.T, rng.normal(size=(6, 2)), rng.normal(size=20)
+    with mpmath.workdps(50):
+        A, directions, s = (mpmath.matrix(array.tolist()) for array in (J, P, r))
+        parts = [((X.T * s).T * mpmath.lu_solve(X.T * X, X.T * s))[0] / 2 for X in (A, A * directions)]
+        expected = float(parts[0] - parts[1])
+    found = gauss_newton_gap(J, P, r)
+    assert found.value == pytest.approx(expected, abs=found.error)
+    assert found.value == pytest.approx(expected, rel=1e-7)
+    assert residual_gap(J.T @ J, P, J.T @ r).value != pytest.approx(expected, rel=1e-3)
+
+
+def test_an_indefinite_hessian_has_no_gap_and_the_interval_of_its_eigenvalue_is_named():
+    H = np.diag([2.0, 1.0, -0.5])
+    with pytest.raises(ValueError, match=r"least eigenvalue lies in \[-0\.5, -0\.5\].*weight decay"):
+        residual_gap(H, np.eye(3)[:, :1], np.ones(3))
+    with pytest.raises(ValueError, match="indefinite"):
+        dual_gap(H, np.eye(3)[:, :1], np.ones(3))
+    tiny = np.diag([1.0, 1.0, -1e-13])  # no more than a zero by the cutoff
+    assert residual_gap(tiny, np.eye(3)[:, :1], np.array([1.0, 1.0, 0.0])).cut == 1
+
+
+def test_a_tilt_outside_the_range_has_no_gap():
+    H, P = np.diag([1.0, 2.0, 0.0]), np.eye(3)[:, :1]
+    found = residual_gap(H, P, np.array([1.0, 1.0, 1e-3]))
+    assert not found.range_ok
+    assert math.isnan(found.value)
+    assert (found.cut, found.outside) == (1, pytest.approx(1e-3))
+    assert "none: 0.001 of u" in repr(found)
+    assert residual_gap(H, P, np.array([1.0, 1.0, 0.0])).value == pytest.approx(0.25)
+    assert residual_gap(np.diag([1.0, 2.0, 1e-9]), P, np.array([1.0, 1.0, 1e-3])).range_ok
+    with pytest.raises(ValueError, match="1 eigenvalues count as zero"):
+        dual_gap(H, P, np.array([1.0, 1.0, 0.0]))
+    with pytest.raises(ValueError, match="needs a definite matrix"):
+        corrected_57(H, P, np.array([1.0, 1.0, 0.0]))
+
+
+def test_the_matrix_inequality_is_false_off_the_range_of_a_singular_hessian():
+    """H = diag(1, 0), P = (1, 1)ᵀ: H⁺ − P(PᵀHP)⁺Pᵀ = [[0, −1], [−1, −1]]."""
+    H, P = np.diag([1.0, 0.0]), np.ones((2, 1))
+    K = np.linalg.pinv(H) - P @ np.linalg.pinv(P.T @ H @ P) @ P.T
+    assert np.array_equal(K, [[0, -1], [-1, -1]])
+    assert np.linalg.eigvalsh(K)[0] < -1
+    assert residual_gap(H, P, np.array([1.0, 0.0])).value == pytest.approx(0, abs=1e-30)
+
+
+def by_products(H):
+    return curvature.of_function(Partial(jnp.matmul, jnp.asarray(H)), len(H), memory=1)
+
+
+@pytest.mark.parametrize("ratio", [0.3, 1e-4])
+def test_products_with_the_hessian_are_enough(ratio):
+    rng = np.random.default_rng(6)
+    H, P, u = with_ratio(rng, ratio)
+    free, dense = residual_gap(by_products(H), P, u), residual_gap(H, P, u)
+    assert not by_products(H).dense
+    assert free.value == pytest.approx(dense.value, abs=free.error + dense.error)
+    assert free.value == pytest.approx(dense.value, rel=1e-8)
+    assert (free.full, free.peft) == pytest.approx((dense.full, dense.peft), rel=1e-9)
+    assert free.range_ok
+    assert "not proved" in free.how
+    given = residual_gap(curvature.of_matrix(H), P, u)
+    assert (given.value, given.how) == (pytest.approx(dense.value, rel=1e-12), "Cholesky")
+
+
+def test_products_show_when_there_is_no_gap():
+    H, P = np.diag([1.0, 2.0, -0.5]), np.eye(3)[:, :1]
+    with pytest.raises(ValueError, match="indefinite"):
+        residual_gap(by_products(H), P, np.array([1.0, 0.1, 1.0]))
+    with pytest.raises(ValueError, match="u outside its range, or indefinite"):
+        residual_gap(by_products(np.diag([1.0, 2.0, 0.0])), P, np.ones(3))
+    X = np.random.default_rng(8).normal(size=(40, 20))
+    stuck = residual_gap(by_products(X @ X.T), np.eye(40)[:, :3], np.ones(40))
+    assert not stuck.range_ok
+    assert math.isnan(stuck.value)
+
+
+def test_one_preparation_serves_many_disturbances():
+    rng = np.random.default_rng(7)
+    H, P, _ = with_ratio(rng, 0.1)
+    for prepared in (prepare(H, P), prepare(by_products(H), P)):
+        for u in rng.normal(size=(3, D)):
+            assert prepared.gap(u).value == pytest.approx(naive(H, P, u)[0], rel=1e-8)
+
+
+def test_what_is_refused():
+    H, P, u = np.eye(3), np.eye(3)[:, :1], np.ones(3)
+    for arguments, message in (
+        ((H, P.T, u), r"P: got shape \(1, 3\)"),
+        ((H, P, u[:2]), r"u: got shape \(2,\)"),
+        ((H[:, :2], P, u), "H: got shape"),
+        ((H + np.triu(H + 1, 1), P, u), "not symmetric"),
+        ((H.astype(np.float32), P, u), "float64"),
+        ((H, P.astype(np.float32), u), "float64"),
+        ((H, P, u * np.nan), "NaN"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            residual_gap(*arguments)
+    with pytest.raises(ValueError, match=r"r: got shape \(3,\)"):
+        gauss_newton_gap(np.ones((2, 3)), P, u)
+    with pytest.raises(ValueError, match="J: got shape"):
+        gauss_newton_gap(u, P, u)
