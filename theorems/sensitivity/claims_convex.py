@@ -138,6 +138,9 @@ CLAIMS = (
         exact=lambda: {
             "weights 1, 2, 3 on diag(3, 2, 1), rank 1: 1/2 · 5 ≤ 11/2": _weighted(),
             "rank 0": _weighted(0),
+            "all weights 2: equality": Separable(
+                linalg.exact([3, 2, 1]), linalg.exact([2, 2, 2]), linalg.exact([1, 1, 1]), 1
+            ),
         },
         worked="weights a_i b_i = 1, 2, 3: squares 9, 8 and 3, of which the largest is kept: (8 + 3)/2",
         strategy=lambda: (lowranks.separables(), lowranks.matrix_logistics()),

@@ -44,7 +44,7 @@ CLAIMS = (
         theorem="sensitivity",
         statement=(
             r"\nabla\mathcal{L}=0:\ \min_\Phi q-\min_Dq = "
-            r"\tfrac12(\epsilon_\parallel^TH^{-1}\epsilon_\parallel-\epsilon_\parallel^TPH_\Phi^+P^T\epsilon_\parallel)+\epsilon_\parallel^TH^{-1}\epsilon_\perp+\tfrac12\epsilon_\perp^TH^{-1}\epsilon_\perp"
+            r"\tfrac12(\epsilon_\parallel^TH^+\epsilon_\parallel-\epsilon_\parallel^TPH_\Phi^+P^T\epsilon_\parallel)+\epsilon_\parallel^TH^+\epsilon_\perp+\tfrac12\epsilon_\perp^TH^+\epsilon_\perp"
         ),
         judgement=Judgement.TRUE,
         reason="(57) with its sign turned, its cross term put back and ε_⊥ᵀ∇L dropped; Π = PP⁺ for any P",
@@ -53,18 +53,18 @@ CLAIMS = (
             "disturbance."
         ),
         compare=equal(lambda i: i.gap, lambda i: i.by_parts, lambda i: i.parts_size),
-        assumes=(definite, stationary),
+        assumes=(semidefinite, in_range, stationary),
         exact=lambda: {
             "ε = (1, 1): 1/2 + 1 + 1/2": coupled(1, 1),
             "ε = (1, −1): 1/2 − 1 + 1/2": coupled(1, -1),
         },
         worked="H⁻¹ = [[2, 1], [1, 1]], ε_∥ = e₁, ε_⊥ = ±e₂: ½(2 − 1) ± 1 + ½",
-        strategy=lambda: gaps.gaps(stationary=True),
+        strategy=lambda: gaps.gaps(definite=False, stationary=True),
         control=Control(
             "the cross term: dropped, which (56) says is 0",
             exact=lambda: coupled(1, 1),
             compare=equal(lambda i: i.gap, lambda i: i.by_parts_unmixed, lambda i: i.parts_size),
-            assumes=(definite, stationary),
+            assumes=(semidefinite, in_range, stationary),
         ),
     ),
     Claim(

@@ -2,6 +2,8 @@ r"""Repairs on the gap after re-adaptation: what each method gains, and what PEF
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 from .. import linalg, rational
@@ -27,6 +29,12 @@ def coupled(*u: int) -> Gap:
 def seen_once() -> Gap:
     """H = diag(1, 0), P = (1, 1)ᵀ and u = e₁: a direction that H does not see helps P."""
     return tilted([[1, 0], [0, 0]], [[1], [1]], [1, 0])
+
+
+def flat(curvature: int) -> Gap:
+    """H = cI of two parameters, P = e₁ and u = e₂."""
+    c = Fraction(curvature)
+    return replace(tilted([[c, 0], [0, c]], [[1], [0]], [0, 1]), extremes=(c, c))
 
 
 def _axes(*others: int) -> Nested:
@@ -178,6 +186,7 @@ CLAIMS = (
             "u = He₁: no gap": coupled(1, -1),
             "u = e₁: a gap": coupled(1, 0),
             "H = diag(1, 0): no gap": seen_once(),
+            "H = 2I, u = e₂: both bounds are attained": flat(2),
         },
         strategy=lambda: gaps.gaps(definite=False),
         control=Control(
