@@ -1,1 +1,7 @@
-"""What the claims of Theorem 5 are judged on."""
+"""What the claims of Theorem 5 are judged on, a kind to a file, with the strategies that draw it.
+
+`regressions`: the exact learning curves, at one sample size.  `draws`: the same models, drawn and fitted.
+`rates`: generalisation errors of the order √(d/N).  `samples`: small learning problems, all samples of which
+are listed, `bounded`: linear ones among them.  `designs`: least squares on given inputs, with all signs of
+the noise listed.  `sines`: a class with one parameter that fits everything.
+"""
