@@ -1,5 +1,6 @@
 """The gap after re-adaptation: against 50 digits, against definitions, and what is refused."""
 
+import doctest
 import math
 
 import jax.numpy as jnp
@@ -10,8 +11,10 @@ import sympy
 from jax.tree_util import Partial
 
 from peftproof.theorems import curvature
+from peftproof.theorems.sensitivity import gap
 from peftproof.theorems.sensitivity.forms import corrected_57, dual_gap, gauss_newton_gap
 from peftproof.theorems.sensitivity.gap import prepare, residual_gap
+from peftproof.theorems.sensitivity.roots import span
 
 D, K = 12, 4
 
@@ -119,6 +122,15 @@ def test_scaling_and_mixing_the_columns_change_nothing():
     assert residual_gap(H, mixed, u, cutoff=1e-14).value == pytest.approx(
         residual_gap(H, P, u).value, rel=1e-3
     )
+
+
+def test_what_is_left_is_orthogonal_relative_to_its_own_length():
+    """One pass leaves ε‖v‖ along the basis, which is much of a short rest; the second removes it."""
+    rng = np.random.default_rng(9)
+    found = span(rng.normal(size=(40, 20)))
+    for v in (found.basis @ rng.normal(size=20) + 1e-10 * rng.normal(size=40) for _ in range(5)):
+        left = found.residual(v)
+        assert np.linalg.norm(found.basis.T @ left) <= 1e-14 * np.linalg.norm(left)
 
 
 def test_by_hand():
@@ -266,6 +278,10 @@ def test_one_preparation_serves_many_disturbances():
     for prepared in (prepare(H, P), prepare(by_products(H), P)):
         for u in rng.normal(size=(3, D)):
             assert prepared.gap(u).value == pytest.approx(naive(H, P, u)[0], rel=1e-8)
+
+
+def test_the_example_of_the_docstring():
+    assert doctest.testmod(gap) == (0, 4)
 
 
 def test_what_is_refused():

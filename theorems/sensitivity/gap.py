@@ -43,9 +43,10 @@ def residual_gap(H: Matrix | Curvature, P: Directions, u: Vector, *, cutoff: flo
 
     Example:
         >>> import numpy as np
-        >>> H, P, u = np.array([[1.0, -1.0], [-1.0, 2.0]]), np.array([[1.0], [0.0]]), np.array([0.0, 1.0])
-        >>> residual_gap(H, P, u).value, residual_gap(H, P, u).full
-        (0.5, 0.5)
+        >>> H, P = np.array([[1.0, -1.0], [-1.0, 2.0]]), np.array([[1.0], [0.0]])
+        >>> found = residual_gap(H, P, np.array([1.0, 0.0]))
+        >>> round(found.value, 12), round(found.full, 12), found.rank
+        (0.5, 1.0, 1)
 
     Source: T4.R3.  It is an equality; 0 if and only if u is in H range(P) (T4.R5).
     """

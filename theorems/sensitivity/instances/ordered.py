@@ -124,15 +124,13 @@ class Ordered(Tilted):
 
     @property
     def mixing(self) -> Any:
-        r"""$\|\Pi H^{-1}(I-\Pi)\|_F^2$, by the values of (56) at unit vectors and sums of two of them."""
-        units = np.eye(self.d, dtype=int)
-        values = [
-            [self._mixed(a + b) if i != j else self._mixed(a) for j, b in enumerate(units)]
-            for i, a in enumerate(units)
-        ]
-        own = np.array([values[i][i] for i in range(self.d)])
-        form = (np.array(values) - own[:, None] - own) / 2
-        form[np.diag_indices(self.d)] = own
+        r"""$\|\Pi H^{-1}(I-\Pi)\|_F^2$, of fractions by the values of (56) at unit vectors and their sums."""
+        if not self.is_exact:
+            return float(np.sum((self.projector @ (self.inverse - self.inverse @ self.projector)) ** 2))
+        units = rational.identity(self.d)
+        own = np.array([self._mixed(e) for e in units])
+        sums = np.array([[self._mixed(a + b) for b in units] for a in units])
+        form = (sums - own[:, None] - own) / 2
         return 2 * np.sum(form * form)
 
     def _mixed(self, x: np.ndarray) -> Any:
