@@ -9,16 +9,11 @@ import numpy as np
 import pytest
 
 from peftproof.theorems import linalg
-from peftproof.theorems.diminishing.erm import CROSS_ENTROPY, erm_bound, trivial_bound
-from peftproof.theorems.diminishing.ky_fan import NORMS, Ball
-from peftproof.theorems.diminishing.rademacher import (
-    enumerated,
-    lower_bound,
-    ratio_bounds,
-    sampled,
-    upper_bound,
-)
+from peftproof.theorems.diminishing.erm import erm_bound, trivial_bound
 from peftproof.theorems.diminishing.simulation import CHUNK
+from peftproof.theorems.rademacher import Ball, enumerated, lower_bound, ratio_bounds, sampled, upper_bound
+from peftproof.theorems.rademacher.ky_fan import NORMS
+from peftproof.theorems.rademacher.losses import CROSS_ENTROPY
 
 # ---------------------------------------------------------------- Ky Fan suprema
 

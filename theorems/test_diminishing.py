@@ -23,9 +23,9 @@ from peftproof.theorems.diminishing.instances.spectra import (
     planted,
     reflection,
 )
-from peftproof.theorems.diminishing.ky_fan import Ball
 from peftproof.theorems.diminishing.plateau import Found, plateau
 from peftproof.theorems.ledger import ledger
+from peftproof.theorems.rademacher import Ball
 from peftproof.theorems.report import Report
 from peftproof.theorems.verify import observed_evidence
 

@@ -5,6 +5,8 @@ what each rank costs, and `plateau.of_sweep` from which rank on training gains n
 the bias–variance trade-off is `FrozenA`.  `CLAIMS` is what the ledger collects.
 """
 
+from .. import rademacher
+from ..rademacher import Ball
 from . import (
     claims_learning,
     claims_losses,
@@ -14,7 +16,6 @@ from . import (
     claims_words,
     plateau,
     plots,
-    rademacher,
     tables,
 )
 from .critical import CriticalRank, Exponential, Power, critical_rank, joint_critical_rank
@@ -22,7 +23,6 @@ from .decay import Decay, DecayFit, DecayVerdict, decay_model
 from .erm import ErmBound, erm_bound, trivial_bound
 from .frozen_a import BestRank, FrozenA, excess_risk
 from .intruder import Intruders, intruders
-from .ky_fan import Ball
 from .lipschitz import LossLipschitz, loss_lipschitz, segment_change
 from .plateau import Found, Plateau
 from .recommend import RankRecommendation, recommend_rank

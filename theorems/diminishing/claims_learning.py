@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import linalg
 from ..claims import Assumption, Claim, Comparison, Control, Judgement, at_most, relation
+from ..rademacher import Ball
 from . import observed
 from .comparisons import bounded_by
 from .instances import alignments, regressions, samples
@@ -17,7 +18,6 @@ from .instances.alignments import DiagonalAlignment, Signs
 from .instances.regressions import RANKS, Drawn, Regression
 from .instances.samples import Listed, Minimised
 from .instances.spectra import Truncated
-from .ky_fan import Ball
 
 MARGIN = 8  # N − r from which on the standard error of a simulated risk has a finite variance itself
 

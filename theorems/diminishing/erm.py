@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-CROSS_ENTROPY = math.nextafter(math.sqrt(2), 2)
-"""Lipschitz constant of cross-entropy in the logits, √2, rounded up: its gradient p − e_y is no longer."""
+from ..rademacher.losses import SYMMETRISATION, of_losses
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,8 @@ def erm_bound(
 
     Args:
         optimum: V* = L(ΔW*), for any reference ΔW*; it need not be optimal.
-        lipschitz: G, of the loss in the outputs in Euclidean norm; `CROSS_ENTROPY` for cross-entropy.
+        lipschitz: G, of the loss in the outputs in Euclidean norm; for cross-entropy
+            `rademacher.CROSS_ENTROPY`.
         distance: $E\|(\Delta W^* - \Delta W_r)x\|$ or an upper bound, such as the root of
             $E\|(\Delta W^* - \Delta W_r)x\|^2$, which is √tail(r) for inputs with identity covariance.
         complexity: R_N(r), the expectation of the vector Rademacher complexity (`rademacher`) over samples.
@@ -69,7 +69,8 @@ def erm_bound(
     for name, value in given.items():
         if not (value >= 0 and math.isfinite(value)):
             raise ValueError(f"{name}: got {value}, needs a finite number >= 0")
-    return ErmBound(optimum, lipschitz * distance, 2 * math.sqrt(2) * lipschitz * complexity, trivial)
+    estimation = SYMMETRISATION * of_losses(complexity, lipschitz)
+    return ErmBound(optimum, lipschitz * distance, estimation, trivial)
 
 
 def trivial_bound(

@@ -22,6 +22,7 @@ from ...models.tasks import Split
 from ...models.training import cross_entropy, hashable
 from .. import memo
 from ..claims import MissingIngredient
+from ..rademacher import Ball, lower_bound, sampled, upper_bound
 from .critical import critical_rank, joint_critical_rank
 from .decay import Decay
 from .instances.alignments import Alignment
@@ -36,9 +37,7 @@ from .instances.observations import (
     TwoRanks,
 )
 from .instances.spectra import Decaying, Decomposed
-from .ky_fan import Ball
 from .lipschitz import segment_change
-from .rademacher import lower_bound, sampled, upper_bound
 from .segment import segment_identity, segment_profile
 from .spectrum import Spectrum, spectrum
 from .truncation import Truncations, truncations

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from ... import linalg
 from ...pasteable import Pasteable
-from ..ky_fan import Ball
-from ..rademacher import enumerated, lower_bound, upper_bound
+from ...rademacher import Ball, enumerated, lower_bound, upper_bound
 
 
 @dataclass(frozen=True, eq=False, repr=False)

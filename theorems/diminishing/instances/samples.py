@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from ... import linalg
 from ...pasteable import Pasteable
+from ...rademacher import Ball, enumerated
 from ..erm import ErmBound, erm_bound
-from ..ky_fan import Ball
-from ..rademacher import enumerated
 from .spectra import Truncated, updates
 
 
