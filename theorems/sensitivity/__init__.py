@@ -1,1 +1,65 @@
-"""Theorem 4, sensitivity: what a disturbance of the data costs, and how much of it a method can take back."""
+"""Theorem 4, sensitivity: what a disturbance of the data costs, and how much of it a method can take back.
+
+`residual_gap` is what re-adaptation leaves to PEFT and not to full fine-tuning, `clean_damage` what it costs
+on the clean data; `robustness` measures frozen networks on disturbed data, and `spread` the increments of
+the parameters.  `CLAIMS` is what the ledger collects.
+"""
+
+from . import (
+    claims_convex,
+    claims_forms,
+    claims_gap,
+    claims_laws,
+    claims_printed,
+    claims_proof,
+    claims_robustness,
+    claims_slips,
+    claims_squares,
+    claims_words,
+    plots_spread,
+)
+from .forms import Corrected57, corrected_57, dual_gap, gauss_newton_gap
+from .frozen import Frozen, Robustness, frozen, robustness
+from .gap import ResidualGap, residual_gap
+from .laws import CleanDamage, DistanceBounds, GapLaw, clean_damage, distance_bounds, gap_law, kantorovich
+from .spread import Spread, spread, spreads
+
+__all__ = [
+    "CLAIMS",
+    "CleanDamage",
+    "Corrected57",
+    "DistanceBounds",
+    "Frozen",
+    "GapLaw",
+    "ResidualGap",
+    "Robustness",
+    "Spread",
+    "clean_damage",
+    "corrected_57",
+    "distance_bounds",
+    "dual_gap",
+    "frozen",
+    "gap_law",
+    "gauss_newton_gap",
+    "kantorovich",
+    "plots_spread",
+    "residual_gap",
+    "robustness",
+    "spread",
+    "spreads",
+]
+
+TITLE = "Theorem 4 (sensitivity): what does a disturbance cost, and whom?"
+TABLES = ()
+CLAIMS = (
+    *claims_printed.CLAIMS,
+    *claims_proof.CLAIMS,
+    *claims_squares.CLAIMS,
+    *claims_words.CLAIMS,
+    *claims_gap.CLAIMS,
+    *claims_forms.CLAIMS,
+    *claims_slips.CLAIMS,
+    *claims_laws.CLAIMS,
+    *claims_convex.CLAIMS,
+    *claims_robustness.CLAIMS,
+)
