@@ -232,6 +232,21 @@ def test_a_tilt_outside_the_range_has_no_gap():
         corrected_57(H, P, np.array([1.0, 1.0, 0.0]))
 
 
+@pytest.mark.parametrize("smallest", [1.0, 1e-5, 1e-9])
+def test_the_range_condition_is_as_sharp_as_the_eigenvectors(smallest):
+    rng = np.random.default_rng(10)
+    Q = np.linalg.qr(rng.normal(size=(100, 100)))[0]
+    V, N = Q[:, :40], Q[:, 40:]
+    H = (V * np.geomspace(1, smallest, 40)) @ V.T
+    H = (H + H.T) / 2
+    inside, P = V @ rng.normal(size=40), rng.normal(size=(100, 5))
+    assert residual_gap(H, P, inside).range_ok
+    part = 1e-4 if smallest < 1e-6 else 1e-8
+    found = residual_gap(H, P, inside + part * N[:, 0])
+    assert (found.range_ok, found.cut) == (False, 60)
+    assert found.outside == pytest.approx(part, rel=0.1)
+
+
 def test_the_matrix_inequality_is_false_off_the_range_of_a_singular_hessian():
     """H = diag(1, 0), P = (1, 1)ᵀ: H⁺ − P(PᵀHP)⁺Pᵀ = [[0, −1], [−1, −1]]."""
     H, P = np.diag([1.0, 0.0]), np.ones((2, 1))

@@ -45,11 +45,11 @@ class Triangular:
 
     def whitened(self, u: np.ndarray) -> np.ndarray:
         """F⁺ᵀ u."""
-        return solve_triangular(self.L, u, lower=True)
+        return solve_triangular(self.L, u, lower=True, check_finite=False)
 
     def back(self, w: np.ndarray) -> np.ndarray:
         """F⁺ w."""
-        return solve_triangular(self.L, w, lower=True, trans="T")
+        return solve_triangular(self.L, w, lower=True, trans="T", check_finite=False)
 
     def outside(self, _u: Vector) -> tuple[float, float]:
         """The length of u in the cut directions, of which there are none, and the rounding of it."""
@@ -58,11 +58,15 @@ class Triangular:
 
 @dataclass(frozen=True, eq=False)
 class Diagonal:
-    """H = V diag(λ) Vᵀ on the eigenvectors that were kept, and F = diag(√λ) Vᵀ."""
+    """H = V diag(λ) Vᵀ on the eigenvectors that were kept, and F = diag(√λ) Vᵀ.
+
+    `turned` bounds the sine of the angle by which the span of the cut eigenvectors may be off.
+    """
 
     values: Float[np.ndarray, " m"]
     vectors: Float[np.ndarray, "d m"]
     lost: Float[np.ndarray, "d c"]
+    turned: float
     how = "eigenvalues"
 
     @property
@@ -94,11 +98,8 @@ class Diagonal:
 
     def outside(self, u: Vector) -> tuple[float, float]:
         """The length of u in the cut directions, and how much of it their error explains."""
-        lost = float(np.linalg.norm(self.lost.T @ u))
-        turned = (
-            linalg.gamma(8 * len(u) + 8) * self.condition
-        )  # by the gap between what is kept and what is cut
-        return lost, turned * float(np.linalg.norm(u))
+        size = float(np.linalg.norm(u))
+        return float(np.linalg.norm(self.lost.T @ u)), (self.turned + linalg.gamma(len(u) + 8)) * size
 
 
 Root = Triangular | Diagonal
@@ -142,7 +143,18 @@ def root(H: Matrix, cutoff: float = CUTOFF) -> Root:
     if values[0] < -floor:
         _refuse_indefinite(H, floor)
     kept = values > floor
-    return Diagonal(values[kept], vectors[:, kept], vectors[:, ~kept])
+    return Diagonal(values[kept], vectors[:, kept], vectors[:, ~kept], _turned(H, values, vectors, kept))
+
+
+def _turned(H: Matrix, values: Vector, vectors: Matrix, kept: np.ndarray) -> float:
+    r"""The residual of the eigenvectors that are cut, over the gap between the two parts of the spectrum.
+
+    Source: Davis and Kahan 1970, the sin θ theorem.
+    """
+    lost = vectors[:, ~kept]
+    residual = float(np.linalg.norm(H @ lost - lost * values[~kept]))
+    gap = float(values[kept].min(initial=np.inf) - np.abs(values[~kept]).max(initial=0.0))
+    return residual / gap if gap > 0 else 1.0
 
 
 def _refuse_indefinite(H: Matrix, floor: float) -> None:
