@@ -9,21 +9,19 @@ can itself be handed to a compiled program.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree
 
-from . import tree
-from .methods.base import Method, Phi
+from . import taps, tree
 from .network import Batch, Network, Outputs
 from .tasks import Split
-from .training import Program, Settings, hashable
+from .training import hashable
 from .tree import Params
 
 Vector = Float[Array, " d"]
@@ -45,6 +43,50 @@ class Examples(NamedTuple):
     centre: Vector
 
 
+def cross_entropy(outputs: Outputs, y: Int[Array, " p"], weights: Float[Array, " p"]) -> Float[Array, ""]:
+    r"""$\sum_i w_i (\log \sum_j e^{f_{ij}} - f_{i y_i})$, convex in the outputs."""
+    return weights @ optax.softmax_cross_entropy_with_integer_labels(outputs, y)
+
+
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def shapes_of(params: Params) -> Shapes:
+    """The paths and shapes of the leaves, in the order of `ravel_pytree`."""
+    return tuple((path, tuple(leaf.shape)) for path, leaf in tree.paths(params).items())
+
+
+def from_leaves(leaves: list[Array], shapes: Shapes) -> Params:
+    """The tree of these leaves."""
+    return tree.from_paths({path: leaf for (path, _), leaf in zip(shapes, leaves, strict=True)})
+
+
+def unraveled(vector: Vector, shapes: Shapes) -> Params:
+    """The tree of these shapes that `ravel_pytree` makes a vector of."""
+    flat, at = {}, 0
+    for path, shape in shapes:
+        size = int(np.prod(shape, dtype=int))
+        flat[path] = vector[at : at + size].reshape(shape)
+        at += size
+    return tree.from_paths(flat)
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A loss of a network in which the parameters may enter layer by layer, as `taps` wants it."""
+
+    shapes: Shapes
+
+    def forward(self, leaves: list[Array], rest: PyTree, x: Batch) -> Outputs:
+        """The outputs, for the leaves of the parameters."""
+
+    def parts(self, data: PyTree) -> tuple[PyTree, Examples]:
+        """What `forward` needs beside the leaves, and the examples."""
+
+    def penalty_hessian(self, vector: Vector, data: PyTree) -> float | Float[np.ndarray, "d d"]:
+        """The Hessian of all that is added to the cross-entropy; a number stands for a multiple of I."""
+
+
 @dataclass(frozen=True)
 class NetworkLoss:
     """The objective of a network as a function of θ, laid out as `ravel_pytree` does, and of `Examples`.
@@ -57,7 +99,7 @@ class NetworkLoss:
     """
 
     apply: Callable[[Params, Batch], Outputs]
-    shapes: "Shapes"
+    shapes: Shapes
 
     @classmethod
     def of(cls, network: Network) -> "NetworkLoss":
@@ -66,15 +108,11 @@ class NetworkLoss:
 
     def __call__(self, vector: Vector, data: Examples) -> Float[Array, ""]:
         """The objective."""
-        return self.of_outputs(self.outputs(vector, data), data) + self.penalty(vector, data)
+        return cross_entropy(self.outputs(vector, data), data.y, data.weights) + self.penalty(vector, data)
 
     def outputs(self, vector: Vector, data: Examples) -> Outputs:
         """f(x; θ), shape (p, outputs)."""
         return self.apply(self.params(vector), data.x)
-
-    def of_outputs(self, outputs: Outputs, data: Examples) -> Float[Array, ""]:
-        """The weighted sum of cross-entropies, convex in the outputs."""
-        return data.weights @ optax.softmax_cross_entropy_with_integer_labels(outputs, data.y)
 
     def penalty(self, vector: Vector, data: Examples) -> Float[Array, ""]:
         """λ/2 ‖θ − c‖²."""
@@ -84,64 +122,17 @@ class NetworkLoss:
         """θ as a tree."""
         return unraveled(vector, self.shapes)
 
+    def forward(self, leaves: list[Array], rest: None, x: Batch) -> Outputs:
+        """f(x; θ) for the leaves of θ, as `taps` wants it."""
+        return self.apply(from_leaves(leaves, self.shapes), x)
 
-@dataclass(frozen=True)
-class PulledBackLoss:
-    """The objective of a network as a function of the parameters Φ of a method: Φ ↦ L(θ₀ + g(Φ)).
+    def parts(self, data: Examples) -> tuple[None, Examples]:
+        """What `forward` needs beside the leaves, and the examples."""
+        return None, data
 
-    Its data are the tree θ₀ and the `Examples`.
-
-    Attributes:
-        loss: L, as a function of θ.
-        program: gives g, on a θ₀ that may be traced.
-        shapes: the paths and shapes of Φ.
-    """
-
-    loss: NetworkLoss
-    program: Program
-    shapes: "Shapes"
-
-    @classmethod
-    def of(cls, network: Network, method: Method) -> "PulledBackLoss":
-        """The objective of a network and a method that has a g, without the parameters."""
-        template = method.reparameterize(network).template
-        return cls(NetworkLoss.of(network), Program.of(network, method, Settings()), shapes_of(template))
-
-    def __call__(self, vector: Vector, data: tuple[Params, Examples]) -> Float[Array, ""]:
-        """L(θ₀ + g(Φ))."""
-        theta0, examples = data
-        return self.loss(ravel_pytree(self.program.theta(self.phi(vector), theta0))[0], examples)
-
-    def against(self, vector: Vector, data: tuple[Params, Vector]) -> Float[Array, ""]:
-        """⟨G, g(Φ)⟩ for data θ₀ and G: its Hessian is the part of L's that comes from the bends of g."""
-        theta0, direction = data
-        return direction @ self.update(vector, theta0)
-
-    def update(self, vector: Vector, theta0: Params) -> Float[Array, " d"]:
-        """g(Φ), raveled."""
-        return ravel_pytree(self.program.reparameterization(theta0).g(self.phi(vector)))[0]
-
-    def phi(self, vector: Vector) -> Phi:
-        """Φ as a tree."""
-        return unraveled(vector, self.shapes)
-
-
-Shapes = tuple[tuple[str, tuple[int, ...]], ...]
-
-
-def shapes_of(params: Params) -> Shapes:
-    """The paths and shapes of the leaves, in the order of `ravel_pytree`."""
-    return tuple((path, tuple(leaf.shape)) for path, leaf in tree.paths(params).items())
-
-
-def unraveled(vector: Vector, shapes: Shapes) -> Params:
-    """The tree of these shapes that `ravel_pytree` makes a vector of."""
-    flat, at = {}, 0
-    for path, shape in shapes:
-        size = int(np.prod(shape, dtype=int))
-        flat[path] = vector[at : at + size].reshape(shape)
-        at += size
-    return tree.from_paths(flat)
+    def penalty_hessian(self, vector: Vector, data: Examples) -> float:
+        """λ, which stands for λ I."""
+        return float(data.decay)
 
 
 def examples(
@@ -196,7 +187,7 @@ def gauss_newton_product(loss: NetworkLoss, point: Vector, data: Examples) -> Pr
     Source: Schraudolph, *Fast curvature matrix-vector products*, Neural Computation 14, 2002.
     """
     outputs, push = jax.linearize(lambda vector: loss.outputs(vector, data), point)
-    bend = jax.linearize(lambda values: jax.grad(loss.of_outputs)(values, data), outputs)[1]
+    bend = jax.linearize(lambda values: jax.grad(cross_entropy)(values, data.y, data.weights), outputs)[1]
     return Partial(_gauss_newton, push, bend, data.decay)
 
 
@@ -237,6 +228,44 @@ def blocks(rows: Float[np.ndarray, "n d"]) -> Iterator[tuple[slice, Float[np.nda
         if len(block) < BLOCK:
             block = np.concatenate([block, np.zeros((BLOCK - len(block), rows.shape[1]))])
         yield slice(at, min(at + BLOCK, len(rows))), block
+
+
+def dense_hessian(
+    loss: Loss, point: Vector, data: PyTree, product: Product, *, gauss_newton: bool = False
+) -> tuple[Float[np.ndarray, "d d"], str]:
+    """The Hessian or the Gauss-Newton matrix, not symmetrised, and how it was found: "layers" or "columns".
+
+    Layer by layer as `taps` does it, where the loss is one of a network that allows that and a product with a
+    random vector confirms the result; otherwise column by column.
+    """
+    if isinstance(loss, Layered):
+        found = _by_layers(loss, point, data, gauss_newton)
+        if found is not None and _confirmed(found, product, len(loss.parts(data)[1].y)):
+            return found, "layers"
+    return transposed(product, point.size), "columns"
+
+
+def _by_layers(
+    loss: Layered, point: Vector, data: PyTree, gauss_newton: bool
+) -> Float[np.ndarray, "d d"] | None:
+    rest, examples = loss.parts(data)
+    leaves = list(tree.paths(unraveled(point, loss.shapes)).values())
+    found = taps.dense(loss.forward, cross_entropy, leaves, rest, tuple(examples[:3]), gauss_newton)
+    if found is None:
+        return None
+    added = loss.penalty_hessian(point, data)
+    if isinstance(added, float):
+        found.flat[:: point.size + 1] += added
+        return found
+    return found + added
+
+
+def _confirmed(matrix: Float[np.ndarray, "d d"], product: Product, p: int) -> bool:
+    v = np.random.default_rng(0).normal(size=len(matrix))
+    off = np.linalg.norm(matrix @ v - np.asarray(apply(product, v)))
+    # Rounding of sums over examples and parameters; another matrix would be off by its own size.
+    rounding = (p + len(matrix)) * np.finfo(np.float64).eps * np.linalg.norm(matrix) * np.linalg.norm(v)
+    return bool(off <= 100 * rounding)
 
 
 def transposed(product: Product, n: int) -> Float[np.ndarray, "n m"]:

@@ -1,6 +1,7 @@
 """Curvature of a loss: products, spectra with proved intervals, solves with certificates."""
 
 from .definite import Definiteness, definiteness
+from .eigen import Eigenpairs, eigenpairs
 from .network import gauss_newton, hessian, of_loss
 from .operator import BUDGET, Curvature, of_function, of_matrix
 from .pulled import PulledBack, pulled_back
@@ -10,9 +11,11 @@ __all__ = [
     "BUDGET",
     "Curvature",
     "Definiteness",
+    "Eigenpairs",
     "PulledBack",
     "Solution",
     "definiteness",
+    "eigenpairs",
     "gauss_newton",
     "hessian",
     "of_function",

@@ -1,16 +1,19 @@
-r"""Whether a symmetric matrix is positive definite, with two-sided rigorous bounds of its least eigenvalue."""
+r"""Whether a symmetric matrix is positive definite, with proved bounds of its least eigenvalue."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
 from .. import linalg
-from .operator import Curvature
+
+if TYPE_CHECKING:
+    from .operator import Curvature
 
 TINY = float(np.finfo(np.float64).tiny)
 STEPS = 10
@@ -49,9 +52,9 @@ class Definiteness:
 def definiteness(curvature: Curvature) -> Definiteness:
     r"""Bound the least eigenvalue of a symmetric matrix from both sides.
 
-    From above by a Rayleigh quotient $x^T A x / x^T x \ge \lambda_{\min}$ of a vector found by inverse iteration
-    with a Cholesky factor; from below by one Cholesky factorisation of $A - sI$ for an $s$ just below that
-    quotient, see `least_eigenvalue_above`.  Both are tight up to rounding where the iteration converged.
+    From above by a Rayleigh quotient $x^T A x / x^T x \ge \lambda_{\min}$ of a vector found by inverse
+    iteration with a Cholesky factor; from below by one Cholesky factorisation of $A - sI$ for an $s$ just below
+    that quotient, see `least_eigenvalue_above`. Both are tight up to rounding where the iteration converged.
 
     Args:
         curvature: a matrix that fits its memory budget.
@@ -66,7 +69,7 @@ def definiteness(curvature: Curvature) -> Definiteness:
     off = float(np.linalg.norm(matrix @ vector - value * vector))
     lower, shift = -math.inf, value
     for distance in (max(off, error), 1e-3 * abs(value) + 10 * off, abs(value) / 2 + 100 * off):
-        shift = value - distance - 2 * _lost(np.diag(matrix) - value)
+        shift = value - distance - 2 * lost(np.diag(matrix) - value)
         proved = least_eigenvalue_above(matrix, shift)
         if proved is not None:
             lower = proved
@@ -79,9 +82,9 @@ def least_eigenvalue_above(matrix: Float[np.ndarray, "d d"], shift: float) -> fl
     r"""A proved lower bound of $\lambda_{\min}(A)$ just below `shift`; None if the factorisation breaks down.
 
     If the floating-point Cholesky factorisation of a symmetric B runs to completion, then
-    $\lambda_{\min}(B) \ge -\sum_j \frac{\gamma_{j+1}}{1 - \gamma_{j+1}}\, b_{jj}$ apart from underflow, for which
-    a tiny number is added.  It is applied to $B = \mathrm{fl}(A - sI)$, which differs from $A - sI$ by at most
-    $\varepsilon \max_j |b_{jj}|$.
+    $\lambda_{\min}(B) \ge -\sum_j \frac{\gamma_{j+1}}{1 - \gamma_{j+1}}\, b_{jj}$ apart from underflow, for
+    which a tiny number is added. It is applied to $B = \mathrm{fl}(A - sI)$, which differs from $A - sI$ by at
+    most $\varepsilon \max_j |b_{jj}|$. Only one triangle of A is read.
 
     Source: Rump, *Verification of positive definiteness*, BIT 46 (2006), theorem 2.3; the error bound is from
     Demmel, *On floating point errors in Cholesky*, LAPACK working note 14 (1989).
@@ -89,7 +92,15 @@ def least_eigenvalue_above(matrix: Float[np.ndarray, "d d"], shift: float) -> fl
     _, info = _cholesky(matrix, shift)
     if info != 0:
         return None
-    return math.nextafter(shift - _lost(np.diag(matrix) - shift), -math.inf)
+    return math.nextafter(shift - lost(np.diag(matrix) - shift), -math.inf)
+
+
+def lost(diagonal: Float[np.ndarray, " d"]) -> float:
+    """What the rounding of a Cholesky factorisation can hide, and that of the shift of its diagonal."""
+    d, gamma = len(diagonal), linalg.gamma(len(diagonal) + 1)
+    trace, largest = float(np.sum(np.maximum(diagonal, 0.0))), float(np.max(np.abs(diagonal)))
+    underflow = 4 * (d + 1) * (2 * (d + 1) + largest) * TINY
+    return (gamma / (1 - gamma) * trace + linalg.EPS * largest) * (1 + linalg.gamma(d + 16)) + underflow
 
 
 def rayleigh(matrix: Float[np.ndarray, "d d"], vector: Float[np.ndarray, " d"]) -> tuple[float, float]:
@@ -100,14 +111,6 @@ def rayleigh(matrix: Float[np.ndarray, "d d"], vector: Float[np.ndarray, " d"]) 
     rounding = linalg.gamma(len(matrix) + 8)
     error = rounding * (float(np.linalg.norm(matrix)) + float(np.linalg.norm(image)) / math.sqrt(square))
     return value, (error + 4 * rounding * abs(value)) * (1 + linalg.gamma(16))
-
-
-def _lost(diagonal: Float[np.ndarray, " d"]) -> float:
-    """What the rounding of a Cholesky factorisation can hide, and that of the shift of its diagonal."""
-    d, gamma = len(diagonal), linalg.gamma(len(diagonal) + 1)
-    trace, largest = float(np.sum(np.maximum(diagonal, 0.0))), float(np.max(np.abs(diagonal)))
-    underflow = 4 * (d + 1) * (2 * (d + 1) + largest) * TINY
-    return (gamma / (1 - gamma) * trace + linalg.EPS * largest) * (1 + linalg.gamma(d + 16)) + underflow
 
 
 def _cholesky(matrix: Float[np.ndarray, "d d"], shift: float) -> tuple[Float[np.ndarray, "d d"], int]:

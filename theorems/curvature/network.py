@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
 from ...models import derivatives, tree
-from ...models.derivatives import Examples, NetworkLoss
+from ...models.derivatives import Examples, Layered, NetworkLoss
 from ...models.training import hashable
 from .. import linalg
 from .operator import BUDGET, Curvature, of_function
@@ -55,7 +56,7 @@ def hessian(
     """
     loss, point, data = objective(network, split, params, weights, weight_decay, centre)
     linear = derivatives.hessian_product(loss, point, data)
-    return _of(linear, f"Hessian of {network.name!r}", loss, point, data, memory)
+    return of_objective(linear, f"Hessian of {network.name!r}", loss, point, data, memory)
 
 
 def gauss_newton(
@@ -77,7 +78,8 @@ def gauss_newton(
     """
     loss, point, data = objective(network, split, params, weights, weight_decay, centre)
     linear = derivatives.gauss_newton_product(loss, point, data)
-    return _of(linear, f"Gauss-Newton matrix of {network.name!r}", loss, point, data, memory)
+    kind = f"Gauss-Newton matrix of {network.name!r}"
+    return of_objective(linear, kind, loss, point, data, memory, gauss_newton=True)
 
 
 def of_loss(
@@ -152,9 +154,26 @@ def _check_outputs(loss: NetworkLoss, point: Any, data: Examples, name: str) -> 
         )
 
 
-def _of(linear: Partial, kind: str, loss: NetworkLoss, point: Any, data: Examples, memory: int) -> Curvature:
-    _, gradient = derivatives.value_and_gradient(loss, point, data)
-    operations = len(data.y) + max(max(shape, default=1) for _, shape in loss.shapes)
+def of_objective(
+    linear: Partial,
+    kind: str,
+    loss: Layered,
+    point: Any,
+    data: Any,
+    memory: int,
+    *,
+    gauss_newton: bool = False,
+) -> Curvature:
+    """A curvature of a network's objective, by the product that was made of it."""
+    value, gradient = derivatives.value_and_gradient(loss, point, data)
+    linalg.require_judging_precision("the loss and its gradient at the point", value, gradient)
+    form = functools.partial(derivatives.dense_hessian, gauss_newton=gauss_newton)
     return of_function(
-        linear, point.size, kind=kind, memory=memory, operations=operations, gradient=np.asarray(gradient)
+        linear,
+        point.size,
+        kind=kind,
+        memory=memory,
+        operations=len(loss.parts(data)[1].y) + point.size,
+        gradient=np.asarray(gradient),
+        former=functools.partial(form, loss, point, data, linear),
     )

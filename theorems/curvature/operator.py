@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from ...models import derivatives
 from .. import linalg
+from .intervals import Spectrum, spectrum
 
 BUDGET = 2**30
 """Bytes that a dense matrix may take; beyond, everything is done by products."""
@@ -34,6 +35,7 @@ class Curvature:
         operations: number of rounded operations behind an entry of a product.
         gradient: the gradient at the same point, where there is one.
         known: the matrix itself, where it was given.
+        former: forms the matrix in a quicker way than column by column, and says how.
     """
 
     linear: Partial
@@ -42,7 +44,8 @@ class Curvature:
     memory: int = BUDGET
     operations: int = 0
     gradient: Float[np.ndarray, " d"] | None = None
-    known: Float[np.ndarray, "d d"] | None = field(default=None)
+    known: Float[np.ndarray, "d d"] | None = None
+    former: Callable[[], tuple[Float[np.ndarray, "d d"], str]] | None = None
 
     @property
     def dense(self) -> bool:
@@ -94,21 +97,38 @@ class Curvature:
             )
         return self._formed[0]
 
+    @functools.cached_property
+    def spectrum(self) -> Spectrum:
+        """The complete decomposition, with a proved radius; cubic cost.
+
+        Raises:
+            ValueError: the matrix does not fit into the budget.
+        """
+        return spectrum(self.matrix())
+
     @property
     def asymmetry(self) -> float:
         r"""$\|A - A^T\|_F / 2$ before it was symmetrised: what the rounding of its products amounts to."""
         return self._formed[1]
 
     @functools.cached_property
-    def _formed(self) -> tuple[Float[np.ndarray, "d d"], float]:
+    def _formed(self) -> tuple[Float[np.ndarray, "d d"], float, str]:
         if self.known is not None:
-            return self.known, 0.0
-        matrix = derivatives.transposed(self.linear, self.d)
+            return self.known, 0.0, "given"
+        if self.former is None:
+            matrix, by = derivatives.transposed(self.linear, self.d), "columns"
+        else:
+            matrix, by = self.former()
         linalg.require_judging_precision(f"the {self.kind}", matrix)
         off = float(np.linalg.norm(matrix - matrix.T)) / 2
         matrix = (matrix + matrix.T) / 2
         matrix.setflags(write=False)
-        return matrix, off
+        return matrix, off, by
+
+    @property
+    def formed_by(self) -> str:
+        """How the matrix was formed: "given", "layers" (see `peftproof.models.taps`) or "columns"."""
+        return self._formed[2]
 
     def restricted(self, directions: Float[np.ndarray, "d k"]) -> Float[np.ndarray, "k k"]:
         r"""$P^T A P$, in batches of columns of P and without forming A.
@@ -138,7 +158,12 @@ class Curvature:
         shift = float(shift)
         if not math.isfinite(shift):
             raise ValueError(f"shift: got {shift}, needs a finite number")
-        known = None if self.known is None else self.known + shift * np.eye(self.d)
+
+        def former() -> tuple[Float[np.ndarray, "d d"], str]:
+            moved = self.matrix().copy()
+            moved.flat[:: self.d + 1] += shift
+            return moved, self.formed_by
+
         return Curvature(
             linear=Partial(_plus_identity, self.linear, jnp.asarray(shift)),
             d=self.d,
@@ -146,7 +171,8 @@ class Curvature:
             memory=self.memory,
             operations=self.operations + 2,
             gradient=self.gradient,
-            known=known,
+            known=None if self.known is None else former()[0],
+            former=former,
         )
 
     def __repr__(self) -> str:
@@ -193,6 +219,7 @@ def of_function(
     memory: int = BUDGET,
     operations: int | None = None,
     gradient: Float[np.ndarray, " d"] | None = None,
+    former: Callable[[], tuple[Float[np.ndarray, "d d"], str]] | None = None,
 ) -> Curvature:
     r"""A symmetric matrix that is known by its products.
 
@@ -204,6 +231,7 @@ def of_function(
         memory: bytes that the matrix may take if it is formed.
         operations: number of rounded operations behind an entry of a product; d if not known.
         gradient: kept for the user.
+        former: forms the matrix in a quicker way than column by column, and says how.
 
     Raises:
         ValueError: results of another shape or dtype, NaN or infinity, or an asymmetric function: for two
@@ -212,7 +240,8 @@ def of_function(
     if d < 1:
         raise ValueError(f"d: got {d}, needs at least 1")
     linear = product if isinstance(product, Partial) else Partial(product)
-    made = Curvature(linear, d, kind, memory, d if operations is None else operations, gradient)
+    operations = d if operations is None else operations
+    made = Curvature(linear, d, kind, memory, operations, gradient, former=former)
     _probe(made)
     return made
 

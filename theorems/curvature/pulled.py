@@ -13,10 +13,11 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
 from ...models import derivatives, tree
-from ...models.derivatives import Examples, PulledBackLoss
+from ...models.derivatives import Examples
+from ...models.pulled_back import PulledBackLoss
 from .. import linalg
-from .network import objective
-from .operator import BUDGET, Curvature, of_function
+from .network import objective, of_objective
+from .operator import BUDGET, Curvature
 
 if TYPE_CHECKING:
     from ...models.methods import Method, Phi
@@ -133,14 +134,7 @@ def pulled_back(
     _, _, data = objective(network, split, None, weights, weight_decay, centre)
     loss, point = PulledBackLoss.of(network, method), ravel_pytree(jax.tree.map(jnp.asarray, phi))[0]
     both = network.params, data
-    value, gradient = derivatives.value_and_gradient(loss, point, both)
-    linalg.require_judging_precision("the loss and its gradient at phi", value, gradient)
-    curvature = of_function(
-        derivatives.hessian_product(loss, point, both),
-        point.size,
-        kind=f"Hessian of {network.name!r} in the parameters of {method.name!r}",
-        memory=memory,
-        operations=len(split) + made.d,
-        gradient=np.asarray(gradient),
-    )
+    kind = f"Hessian of {network.name!r} in the parameters of {method.name!r}"
+    linear = derivatives.hessian_product(loss, point, both)
+    curvature = of_objective(linear, kind, loss, point, both, memory)
     return PulledBack(curvature, method.name, loss, point, network.params, data)

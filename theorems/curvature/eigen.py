@@ -1,0 +1,257 @@
+r"""Extreme eigenvalues with the intervals that hold them, and what is proved of their being the extreme ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float
+
+from .. import linalg
+from .intervals import Ritz, margin, none_above, ritz, rounding_of
+from .lanczos import CHANCE, CHUNK, KEYS, Search, search
+from .operator import Curvature
+
+COMPLETE = 1500
+"""Rows up to which a matrix within the budget is decomposed completely: cubic cost, a second or two."""
+TOLERANCE = 1e-10
+MOST = 10_000
+ROOM = 128
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Eigenpairs:
+    r"""Eigenvalues of a symmetric matrix with approximate eigenvectors and proved intervals.
+
+    There are `count` eigenvalues of the matrix, a repeated one counted as often as it is repeated, one in each
+    of the intervals.  Where `complete` is true they are moreover proved to be the extreme ones that were asked
+    for, in their order.
+
+    Attributes:
+        values: shape (count,); descending for the largest, ascending for the smallest, by size for magnitude.
+        vectors: orthonormal, shape (d, count).
+        lower: left ends of the intervals.
+        upper: right ends.
+        complete: whether it is proved that none was missed.
+        ceiling: beyond this no further eigenvalue lies, in the order that was asked for: proved where `complete`
+            is true, and with a probability of 1 − 2·10⁻⁶ otherwise; infinite if the search was cut off.
+        products: how many products with vectors were made.
+        how: what was computed, what is proved, and what is only probable.
+    """
+
+    values: Float[np.ndarray, " count"]
+    vectors: Float[np.ndarray, "d count"]
+    lower: Float[np.ndarray, " count"]
+    upper: Float[np.ndarray, " count"]
+    complete: bool
+    ceiling: float
+    products: int
+    how: str
+
+    @property
+    def radius(self) -> float:
+        """The largest distance from a value to an end of its interval."""
+        return float(np.max(np.maximum(self.upper - self.values, self.values - self.lower)))
+
+    def __repr__(self) -> str:
+        """Show the values' range and the radius."""
+        count, d = len(self.values), len(self.vectors)
+        ends = f"{self.values[0]:.6g} to {self.values[-1]:.6g}"
+        return f"Eigenpairs({count} of {d}: {ends}, each ± {self.radius:.1e}, {self.how})"
+
+
+def eigenpairs(
+    curvature: Curvature,
+    count: int,
+    which: str = "largest",
+    *,
+    tolerance: float = TOLERANCE,
+    most: int = MOST,
+    seed: int = 0,
+) -> Eigenpairs:
+    r"""The extreme eigenvalues of a symmetric matrix, with multiplicities, and intervals that hold them.
+
+    Small matrices within the memory budget are decomposed completely. Otherwise Ritz vectors X come from Lanczos'
+    method with locking (`lanczos`), and the intervals from their residual $R = AX - XM$ (`kahan_radius`),
+    recomputed with fresh products: they hold whatever the search did. That none was missed is proved within the
+    budget by one Cholesky factorisation (`beyond`), and beyond it only probable (`ceiling`).
+
+    Args:
+        curvature: the matrix.
+        count: how many; 1 to d.
+        which: "largest", "smallest" or "magnitude", by absolute value.
+        tolerance: of ‖A x − λ x‖ relative to the largest |λ|, where the search may stop.
+        most: products that the search may make. A result that is cut off says so.
+        seed: of the starting vectors.
+
+    Raises:
+        ValueError: a count out of range, or another way of being extreme.
+    """
+    if which not in KEYS:
+        raise ValueError(f"which: got {which!r}, needs one of {', '.join(map(repr, KEYS))}")
+    if not 1 <= count <= curvature.d:
+        raise ValueError(f"count: got {count}, needs a whole number from 1 to d = {curvature.d}")
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance: got {tolerance}, needs a number between 0 and 1, such as 1e-10")
+    # The vectors that are asked for would take as much memory as the matrix.
+    if 2 * (count + 2 * CHUNK) >= curvature.d and not curvature.dense:
+        curvature = replace(curvature, memory=8 * curvature.d**2)
+    if not curvature.dense:
+        return _probable(curvature, count, which, (tolerance, most, seed))
+    if curvature.d <= COMPLETE or 2 * (count + 2 * CHUNK) >= curvature.d:
+        return _complete(curvature, count, which)
+    return _proved(curvature, count, which, (tolerance, most, seed))
+
+
+def _complete(curvature: Curvature, count: int, which: str) -> Eigenpairs:
+    """From the complete decomposition, in which the positions are known."""
+    whole, matrix = curvature.spectrum, curvature.matrix()
+    chosen = whole.vectors[:, np.argsort(-KEYS[which](whole.values), kind="stable")[:count]]
+    found = ritz(matrix @ chosen, chosen, rounding_of(matrix))
+
+    def beyond(kept: int, sign: int, _level: float) -> float:
+        rest = sign * whole.values[::-sign][kept:]
+        return float(rest.max(initial=-math.inf)) + whole.radius
+
+    sides = _sides(found, which, lambda _: 4 * (whole.radius + found.radius), beyond)
+    how = f"complete decomposition, {curvature.decided}: proved to be the {which} ones"
+    return _ordered(found, which, sides, how, curvature.d)
+
+
+def _proved(curvature: Curvature, count: int, which: str, limits: tuple[float, int, int]) -> Eigenpairs:
+    """From a search, and a Cholesky factorisation that shows that nothing is beyond what it found."""
+    matrix = curvature.matrix()
+    if which == "smallest":  # the lower end is often crowded, where Lanczos' method is slow
+        vectors = scipy.linalg.eigh(matrix, subset_by_index=[0, count - 1], check_finite=False)[1]
+        products, by = 0, "tridiagonal reduction"
+    else:
+        search = _search(curvature, count, which, limits)
+        vectors, products, by = (
+            search.vectors,
+            search.products,
+            f"Lanczos' method, {search.products} products",
+        )
+    found = ritz(matrix @ vectors, vectors, rounding_of(matrix))
+
+    def beyond(kept: int, sign: int, level: float) -> float | None:
+        order = np.argsort(-sign * found.values)[:kept]
+        return none_above(sign * matrix, sign * found.values[order], found.vectors[:, order], level)
+
+    def apart(sign: int) -> float:
+        return margin(sign * np.diag(matrix), found, float(np.linalg.norm(matrix)))
+
+    sides = _sides(found, which, apart, beyond)
+    if sides is None:
+        return _complete(curvature, count, which)
+    how = f"{by}, {curvature.decided}: proved to be the {which} ones by a Cholesky factorisation"
+    return _ordered(found, which, sides, how, products)
+
+
+def _probable(curvature: Curvature, count: int, which: str, limits: tuple[float, int, int]) -> Eigenpairs:
+    """From a search alone."""
+    search = _search(curvature, count, which, limits)
+    vectors = np.linalg.qr(search.vectors)[0]
+    images = curvature.product(vectors)
+    rounding = linalg.gamma(curvature.operations + 2) * float(np.linalg.norm(images, axis=0).max())
+    found = ritz(images, vectors, rounding)
+    key = KEYS[which](found.values)
+    order = np.argsort(-key, kind="stable")
+    how = (
+        f"{curvature.decided}; Lanczos' method with locking, {search.products} products; the intervals hold "
+        f"for products that are off by up to {rounding:.0e}; "
+    )
+    if search.ceiling == math.inf:
+        how += "nothing is said of eigenvalues that were missed" + ("" if search.converged else ": cut off")
+    else:
+        how += f"none beyond {search.ceiling:.4g} was missed, except with probability {2 * CHANCE:.0e}"
+    return Eigenpairs(
+        values=found.values[order],
+        vectors=found.vectors[:, order],
+        lower=found.values[order] - found.radius,
+        upper=found.values[order] + found.radius,
+        complete=False,
+        ceiling=-search.ceiling if which == "smallest" else search.ceiling,
+        products=search.products + count,
+        how=how,
+    )
+
+
+def _search(curvature: Curvature, count: int, which: str, limits: tuple[float, int, int]) -> Search:
+    tolerance, most, seed = limits
+    room = max(ROOM, 4 * count + 4 * CHUNK)
+    if not curvature.dense and 8 * curvature.d * room > curvature.memory:
+        room = max(count + 3 * CHUNK, curvature.memory // (8 * curvature.d))
+    return search(
+        curvature.linear, curvature.d, count, which, tolerance=tolerance, most=most, room=room, seed=seed
+    )
+
+
+class Side(NamedTuple):
+    """What is proved at one end of the spectrum.
+
+    Attributes:
+        sign: 1 for the upper end, −1 for the lower.
+        kept: so many of the found eigenvalues, counted from that end, are proved to be the extreme ones.
+        ceiling: all further eigenvalues, times the sign, are at most this.
+    """
+
+    sign: int
+    kept: int
+    ceiling: float
+
+
+def _sides(
+    found: Ritz,
+    which: str,
+    apart: Callable[[int], float],
+    beyond: Callable[[int, int, float], float | None],
+) -> list[Side] | None:
+    """What is proved at the ends that matter; None if something could not be.
+
+    The last ones of the found eigenvalues may belong to a cluster that goes on beyond them. Those that stand
+    apart from it are counted; of the cluster only its top is bounded.
+    """
+    signs = {"largest": (1,), "smallest": (-1,), "magnitude": (1, -1)}[which]
+    last = float(KEYS[which](found.values).min())
+    sides = []
+    for sign in signs:
+        ends, gap = np.sort(sign * found.values)[::-1], apart(sign)
+        ends = ends[ends >= last] if which != "magnitude" else ends[ends > 0]
+        kept, top = len(ends), last
+        while kept and ends[kept - 1] <= top + 3 * gap:
+            kept, top = kept - 1, max(top, ends[kept - 1])
+        ceiling = beyond(kept, sign, top + gap)
+        if ceiling is None or (kept and not ends[kept - 1] - found.radius > ceiling):
+            return None
+        sides.append(Side(sign, kept, ceiling))
+    return sides
+
+
+def _ordered(found: Ritz, which: str, sides: list[Side], how: str, products: int) -> Eigenpairs:
+    """The result with the intervals that the sides prove."""
+    order = np.argsort(-KEYS[which](found.values), kind="stable")
+    values = found.values[order]
+    lower, upper = values - found.radius, values + found.radius
+    for sign, kept, ceiling in sides:
+        of_side = np.flatnonzero(sign * values > 0) if which == "magnitude" else np.arange(len(values))
+        cluster = of_side[np.argsort(-sign * values[of_side], kind="stable")[kept:]]
+        ends = np.maximum(sign * values[cluster], ceiling)
+        if sign > 0:
+            upper[cluster] = ends
+        else:
+            lower[cluster] = -ends
+    ceiling = max(side.ceiling for side in sides)
+    return Eigenpairs(
+        values,
+        found.vectors[:, order],
+        lower,
+        upper,
+        complete=True,
+        ceiling=-ceiling if which == "smallest" else ceiling,
+        products=products,
+        how=how,
+    )
