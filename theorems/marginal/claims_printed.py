@@ -135,9 +135,9 @@ CLAIMS = (
         judgement=Judgement.FALSE,
         reason="training brings L_N below L*, not to it: the estimation error is counted twice",
         plain=(
-            "The loss on the sample is replaced by the best loss in the class. But a minimiser fits its own "
-            "sample better than the best function does. In expectation the right side is too large; as an "
-            "upper bound it is true: T5.R12."
+            "The loss on the sample is replaced by the best loss in the class, which would follow from T5.a. "
+            "But a minimiser fits its own sample better than the best function does, and in expectation the "
+            "right side is too large. As an upper bound it is true: T5.R12."
         ),
         compare=judged(lambda i: i.risks[0], "==", lambda i: i.gaps[0] + i.bests[0]),
         repaired_by=("T5.R8", "T5.R12"),
