@@ -14,6 +14,7 @@ from peftproof.theorems import curvature
 from peftproof.theorems.sensitivity import gap
 from peftproof.theorems.sensitivity.forms import corrected_57, dual_gap, gauss_newton_gap
 from peftproof.theorems.sensitivity.gap import prepare, residual_gap
+from peftproof.theorems.sensitivity.laws import clean_damage, kantorovich
 from peftproof.theorems.sensitivity.roots import span
 
 D, K = 12, 4
@@ -273,6 +274,19 @@ def test_products_with_the_hessian_are_enough(ratio):
     assert "not proved" in free.how
     given = residual_gap(curvature.of_matrix(H), P, u)
     assert (given.value, given.how) == (pytest.approx(dense.value, rel=1e-12), "Cholesky")
+
+
+def test_every_form_takes_a_curvature():
+    rng = np.random.default_rng(11)
+    H, P, u = with_ratio(rng, 0.1)
+    C, free = curvature.of_matrix(H), by_products(H)
+    assert dual_gap(C, P, u) == pytest.approx(dual_gap(H, P, u), rel=1e-12)
+    assert corrected_57(C, P, u) == corrected_57(H, P, u)
+    assert kantorovich(C) == kantorovich(H)
+    for H_of in (C, free):
+        assert clean_damage(H_of, P, u).full == pytest.approx(clean_damage(H, P, u).full, rel=1e-9)
+    with pytest.raises(ValueError, match="budget"):
+        dual_gap(free, P, u)
 
 
 def test_products_show_when_there_is_no_gap():

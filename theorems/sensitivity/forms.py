@@ -13,11 +13,12 @@ import numpy as np
 from jaxtyping import Float
 
 from .. import linalg
-from .gap import Directions, Matrix, ResidualGap, Vector, checked
+from ..curvature import Curvature
+from .gap import Directions, Matrix, ResidualGap, Vector, checked, formed, sized
 from .roots import CUTOFF, root, span
 
 
-def dual_gap(H: Matrix, P: Directions, u: Vector, *, cutoff: float = CUTOFF) -> float:
+def dual_gap(H: Matrix | Curvature, P: Directions, u: Vector, *, cutoff: float = CUTOFF) -> float:
     r"""The gap by the directions N that PEFT lacks, for a definite H.
 
     $$\tfrac12\,(N^TH^{-1}u)^T(N^TH^{-1}N)^{-1}(N^TH^{-1}u),\qquad
@@ -27,7 +28,8 @@ def dual_gap(H: Matrix, P: Directions, u: Vector, *, cutoff: float = CUTOFF) -> 
     cheaper form where few directions are missing, d − rank P < rank P.
 
     Args:
-        H: the Hessian, shape (d, d), symmetric and positive definite, float64.
+        H: the Hessian, shape (d, d), symmetric and positive definite, float64; or a `Curvature` that fits its
+            memory budget.
         P: directions of PEFT as columns, shape (d, k), of any rank.
         u: gradient plus disturbance, shape (d,).
         cutoff: relative size at or below which an eigenvalue of H, or a direction of P, counts as zero.
@@ -37,8 +39,8 @@ def dual_gap(H: Matrix, P: Directions, u: Vector, *, cutoff: float = CUTOFF) -> 
 
     Source: T4.R6.  It is an equality.
     """
-    P, u = checked(P, u, len(np.asarray(H)))
-    F = root(H, cutoff)
+    P, u = checked(P, u, sized(H))
+    F = root(formed(H), cutoff)
     if F.cut:
         raise ValueError(
             f"H: {F.cut} eigenvalues count as zero (cutoff {cutoff:g}), and the dual form needs a definite "
@@ -130,7 +132,7 @@ class Corrected57:
         return self.parallel + self.cross + self.orthogonal
 
 
-def corrected_57(H: Matrix, P: Directions, eps: Vector, *, cutoff: float = CUTOFF) -> Corrected57:
+def corrected_57(H: Matrix | Curvature, P: Directions, eps: Vector, *, cutoff: float = CUTOFF) -> Corrected57:
     r"""Equation 57 as it should read, term by term.
 
     $$\min_\Phi q(P\Phi)-\min_D q(D) =
@@ -142,7 +144,7 @@ def corrected_57(H: Matrix, P: Directions, eps: Vector, *, cutoff: float = CUTOF
     residual.
 
     Args:
-        H: shape (d, d), symmetric and positive definite, float64.
+        H: shape (d, d), symmetric and positive definite, float64; or a `Curvature` that fits its budget.
         P: shape (d, k), of any rank.
         eps: shape (d,).
         cutoff: as in `residual_gap`.
@@ -152,8 +154,8 @@ def corrected_57(H: Matrix, P: Directions, eps: Vector, *, cutoff: float = CUTOF
 
     Source: T4.R18.
     """
-    P, eps = checked(P, eps, len(np.asarray(H)))
-    F, B = root(H, cutoff), span(P, cutoff)
+    P, eps = checked(P, eps, sized(H))
+    F, B = root(formed(H), cutoff), span(P, cutoff)
     if F.cut:
         raise ValueError(f"H: {F.cut} eigenvalues count as zero (cutoff {cutoff:g}), needs a definite matrix")
     across = B.residual(eps)

@@ -14,7 +14,17 @@ from ..curvature import Curvature
 from .prepared import Dense, Directions, Free, Matrix, ResidualGap, Vector
 from .roots import CUTOFF
 
-__all__ = ["Directions", "Matrix", "ResidualGap", "Vector", "checked", "prepare", "residual_gap", "sized"]
+__all__ = [
+    "Directions",
+    "Matrix",
+    "ResidualGap",
+    "Vector",
+    "checked",
+    "formed",
+    "prepare",
+    "residual_gap",
+    "sized",
+]
 
 
 def residual_gap(H: Matrix | Curvature, P: Directions, u: Vector, *, cutoff: float = CUTOFF) -> ResidualGap:
@@ -69,7 +79,16 @@ def prepare(H: Matrix | Curvature, P: Directions, *, cutoff: float = CUTOFF) -> 
     P, _ = checked(P, np.zeros(d), d)
     if isinstance(H, Curvature) and not H.dense:
         return Free.of(H, P, cutoff)
-    return Dense.of(H.matrix() if isinstance(H, Curvature) else H, P, cutoff)
+    return Dense.of(formed(H), P, cutoff)
+
+
+def formed(H: Matrix | Curvature) -> Matrix:
+    """The matrix itself.
+
+    Raises:
+        ValueError: a `Curvature` that does not fit its memory budget.
+    """
+    return H.matrix() if isinstance(H, Curvature) else np.asarray(H)
 
 
 def sized(H: Matrix | Curvature) -> int:

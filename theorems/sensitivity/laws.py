@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import linalg
-from .gap import Directions, Matrix, ResidualGap, Vector, residual_gap
+from ..curvature import Curvature
+from .gap import Directions, Matrix, ResidualGap, Vector, formed, residual_gap
 from .roots import CUTOFF, symmetric
 
 
@@ -26,7 +27,7 @@ class CleanDamage(NamedTuple):
     gap: ResidualGap
 
 
-def clean_damage(H: Matrix, P: Directions, eps: Vector, *, cutoff: float = CUTOFF) -> CleanDamage:
+def clean_damage(H: Matrix | Curvature, P: Directions, eps: Vector, *, cutoff: float = CUTOFF) -> CleanDamage:
     r"""How much of the undisturbed loss each method gives up when it re-adapts to a disturbance.
 
     $$\tfrac12\varepsilon^TH^+\varepsilon \;\ge\; \tfrac12\varepsilon^TP(P^THP)^+P^T\varepsilon,$$
@@ -49,7 +50,7 @@ def clean_damage(H: Matrix, P: Directions, eps: Vector, *, cutoff: float = CUTOF
     return CleanDamage(gap.full, gap.peft, gap)
 
 
-def kantorovich(H: Matrix) -> float:
+def kantorovich(H: Matrix | Curvature) -> float:
     r"""How far (58) can be from an equality, at most.
 
     $$c = (\lambda_1+\lambda_d)^2/(4\lambda_1\lambda_d) \ge 1,$$
@@ -59,14 +60,14 @@ def kantorovich(H: Matrix) -> float:
     Attained by one direction, the sum of two unit eigenvectors of the smallest and the largest eigenvalue.
 
     Args:
-        H: shape (d, d), symmetric and positive definite, float64.
+        H: shape (d, d), symmetric and positive definite, float64; or a `Curvature` that fits its budget.
 
     Raises:
         ValueError: not symmetric, not float64, or not definite.
 
     Source: T4.R20; Marshall and Olkin, *Matrix versions of the Cauchy and Kantorovich inequalities*, 1990.
     """
-    values = np.linalg.eigvalsh(symmetric(H))
+    values = np.linalg.eigvalsh(symmetric(formed(H)))
     if not values[0] > linalg.gamma(8 * len(values)) * abs(values[-1]):
         raise ValueError(f"H: smallest eigenvalue {values[0]:.3g}, needs a positive definite matrix")
     low, high = float(values[0]), float(values[-1])
