@@ -1,7 +1,9 @@
 """Curvature of a loss: products, spectra with proved intervals, solves with certificates."""
 
 from .definite import Definiteness, definiteness
+from .density import SpectralDensity, Trace, spectral_density, trace
 from .eigen import Eigenpairs, eigenpairs
+from .forms import PseudoForm, quadratic_form
 from .network import gauss_newton, hessian, of_loss
 from .operator import BUDGET, Curvature, of_function, of_matrix
 from .pulled import PulledBack, pulled_back
@@ -12,8 +14,11 @@ __all__ = [
     "Curvature",
     "Definiteness",
     "Eigenpairs",
+    "PseudoForm",
     "PulledBack",
     "Solution",
+    "SpectralDensity",
+    "Trace",
     "definiteness",
     "eigenpairs",
     "gauss_newton",
@@ -22,5 +27,8 @@ __all__ = [
     "of_loss",
     "of_matrix",
     "pulled_back",
+    "quadratic_form",
     "solve",
+    "spectral_density",
+    "trace",
 ]

@@ -11,12 +11,18 @@ import scipy.linalg
 from jaxtyping import Float
 
 from .. import linalg
+from .lanczos import search
 
 if TYPE_CHECKING:
     from .operator import Curvature
 
 TINY = float(np.finfo(np.float64).tiny)
-STEPS = 10
+STEPS = 8
+ROUNDS = 3
+RELATIVE = 1e-6
+SMALL = 300
+PRODUCTS = 2000
+ROOM = 128
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,7 +30,7 @@ class Definiteness:
     r"""Bounds of the least eigenvalue of a symmetric matrix.
 
     Attributes:
-        lower: $\lambda_{\min} \ge$ this; −∞ where nothing was proved.
+        lower: $\lambda_{\min} \ge$ this; −∞ where nothing is proved.
         upper: $\lambda_{\min} \le$ this: a Rayleigh quotient, rounded up.
         vector: the unit vector of that Rayleigh quotient, shape (d,).
         how: what was proved, and by what.
@@ -52,30 +58,76 @@ class Definiteness:
 def definiteness(curvature: Curvature) -> Definiteness:
     r"""Bound the least eigenvalue of a symmetric matrix from both sides.
 
-    From above by a Rayleigh quotient $x^T A x / x^T x \ge \lambda_{\min}$ of a vector found by inverse
-    iteration with a Cholesky factor; from below by one Cholesky factorisation of $A - sI$ for an $s$ just below
-    that quotient, see `least_eigenvalue_above`. Both are tight up to rounding where the iteration converged.
+    From above by a Rayleigh quotient $x^T A x / x^T x \ge \lambda_{\min}$: of a vector found by inverse
+    iteration with a Cholesky factor where the matrix is definite, and by Lanczos' method where it is not. From
+    below by a Cholesky factorisation of $A - sI$ with s just below that quotient (`least_eigenvalue_above`);
+    inverse iteration with that factor then sharpens both once more. No decomposition is needed, and the
+    interval is usually a few times as wide as the rounding of one factorisation.
+
+    Beyond the memory budget the lower bound is what the structure tells, as λ for a Gauss-Newton matrix with
+    weight decay λ, and the Rayleigh quotient holds up to the rounding of products, which is estimated.
 
     Args:
-        curvature: a matrix that fits its memory budget.
-
-    Raises:
-        ValueError: the matrix does not fit into the budget.
+        curvature: the matrix.
     """
+    return _by_cholesky(curvature) if curvature.dense else _by_products(curvature)
+
+
+def _by_cholesky(curvature: Curvature) -> Definiteness:
     matrix = curvature.matrix()
     factor, info = _cholesky(matrix, 0.0)
-    vector = _smallest(matrix, factor if info == 0 else None)
-    value, error = rayleigh(matrix, vector)
-    off = float(np.linalg.norm(matrix @ vector - value * vector))
-    lower, shift = -math.inf, value
-    for distance in (max(off, error), 1e-3 * abs(value) + 10 * off, abs(value) / 2 + 100 * off):
-        shift = value - distance - 2 * lost(np.diag(matrix) - value)
-        proved = least_eigenvalue_above(matrix, shift)
-        if proved is not None:
-            lower = proved
+    start = np.random.default_rng(0).normal(size=len(matrix))
+    if info != 0:
+        start = _least_by_lanczos(curvature, tolerance=1e-8)
+        factor = None
+    vector, lower = start, -math.inf
+    for _ in range(ROUNDS):
+        if factor is not None:
+            vector = _inverse_krylov(matrix, factor, vector)
+        value, error = rayleigh(matrix, vector)
+        proved = _just_below(matrix, vector, value, error)
+        if proved is None or proved[0] <= lower:
             break
-    how = "a Cholesky factorisation of the shifted matrix from below, a Rayleigh quotient from above"
-    return Definiteness(lower, value + error, vector, how)
+        lower, factor = proved
+        if value - lower <= RELATIVE * abs(value):
+            break
+    what = "Cholesky factorisation of the shifted matrix" if lower > -math.inf else "nothing"
+    how = f"from below by {what}, from above by a Rayleigh quotient; {curvature.decided}"
+    return Definiteness(lower, value + error, vector / np.linalg.norm(vector), how)
+
+
+def _just_below(
+    matrix: Float[np.ndarray, "d d"], vector: Float[np.ndarray, " d"], value: float, error: float
+) -> tuple[float, Float[np.ndarray, "d d"]] | None:
+    """A proved lower bound of the least eigenvalue near a Rayleigh quotient, and the factor that proves it."""
+    off = float(np.linalg.norm(matrix @ vector - value * vector)) / float(np.linalg.norm(vector))
+    rounding = 2 * lost(np.diag(matrix) - value) + error
+    # The quotient may be that of another eigenvalue, near or far.
+    for distance in (off, 10 * off + abs(value) / 100, 100 * off + abs(value) / 2, 1e4 * off + abs(value)):
+        shift = value - distance - rounding
+        factor, info = _cholesky(matrix, shift)
+        if info == 0:
+            return math.nextafter(shift - lost(np.diag(matrix) - shift), -math.inf), factor
+    return None
+
+
+def _by_products(curvature: Curvature) -> Definiteness:
+    vector = _least_by_lanczos(curvature, tolerance=1e-6)
+    image, square = curvature.product(vector), float(vector @ vector)
+    value = float(vector @ image) / square
+    error = linalg.gamma(curvature.operations + 2) * float(np.linalg.norm(image)) / math.sqrt(square)
+    below = "the structure of the matrix" if curvature.floor > -math.inf else "nothing: not proved"
+    how = f"from below by {below}, from above by a Rayleigh quotient, rounding estimated; {curvature.decided}"
+    return Definiteness(curvature.floor, value + error, vector / math.sqrt(square), how)
+
+
+def _least_by_lanczos(curvature: Curvature, tolerance: float) -> Float[np.ndarray, " d"]:
+    """An approximate eigenvector of the least eigenvalue; how good it is shows elsewhere."""
+    d = curvature.d
+    if d <= SMALL and curvature.dense:
+        return np.linalg.eigh(curvature.matrix())[1][:, 0]
+    limits = {"tolerance": tolerance, "most": PRODUCTS, "room": ROOM, "seed": 0}
+    return search(curvature.linear, d, 1, "smallest", **limits).vectors[:, 0]
 
 
 def least_eigenvalue_above(matrix: Float[np.ndarray, "d d"], shift: float) -> float | None:
@@ -120,22 +172,25 @@ def _cholesky(matrix: Float[np.ndarray, "d d"], shift: float) -> tuple[Float[np.
     return scipy.linalg.lapack.dpotrf(moved.T, lower=0, clean=0, overwrite_a=1)
 
 
-def _smallest(
-    matrix: Float[np.ndarray, "d d"], factor: Float[np.ndarray, "d d"] | None
+def _inverse_krylov(
+    matrix: Float[np.ndarray, "d d"], factor: Float[np.ndarray, "d d"], start: Float[np.ndarray, " d"]
 ) -> Float[np.ndarray, " d"]:
-    """A unit vector near the eigenvector of the least eigenvalue."""
-    d = len(matrix)
-    if factor is None:
-        return scipy.linalg.eigh(matrix, subset_by_index=[0, 0])[1][:, 0]
-    basis, v = np.empty((d, 0)), np.random.default_rng(0).normal(size=d)
-    for _ in range(min(d, STEPS)):
+    """The best vector for the least eigenvalue in the Krylov space of the inverse of the factored matrix."""
+    basis, v = np.empty((len(matrix), 0)), start
+    for _ in range(min(len(matrix), STEPS)):
         v = scipy.linalg.cho_solve((factor, False), v, check_finite=False)
-        for _ in range(2):
-            v = v - basis @ (basis.T @ v)
-        size = np.linalg.norm(v)
-        if not size > 0:
+        size = np.abs(v).max()
+        if not 0 < size < math.inf:  # the matrix is singular to working precision and beyond
             break
         v = v / size
+        for _ in range(2):  # once leaves rounding of the size of what was removed
+            v = v - basis @ (basis.T @ v)
+        left = np.linalg.norm(v)
+        if not left > linalg.EPS * len(matrix):
+            break
+        v = v / left
         basis = np.column_stack([basis, v])
+    if not basis.size:
+        return start
     small = basis.T @ (matrix @ basis)
     return basis @ np.linalg.eigh((small + small.T) / 2)[1][:, 0]

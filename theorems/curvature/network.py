@@ -173,7 +173,13 @@ def of_objective(
         point.size,
         kind=kind,
         memory=memory,
-        operations=len(loss.parts(data)[1].y) + point.size,
+        operations=_operations(loss, data),
         gradient=np.asarray(gradient),
         former=functools.partial(form, loss, point, data, linear),
+        floor=float(data.decay) if gauss_newton else -math.inf,
     )
+
+
+def _operations(loss: Layered, data: Any) -> int:
+    """The length of the longest chain of rounded operations, about: the sums over examples and over inputs."""
+    return len(loss.parts(data)[1].y) + sum(max(shape, default=1) for _, shape in loss.shapes)

@@ -36,6 +36,7 @@ class Curvature:
         gradient: the gradient at the same point, where there is one.
         known: the matrix itself, where it was given.
         former: forms the matrix in a quicker way than column by column, and says how.
+        floor: a lower bound of the least eigenvalue that the structure tells; −∞ if it tells none.
     """
 
     linear: Partial
@@ -46,6 +47,7 @@ class Curvature:
     gradient: Float[np.ndarray, " d"] | None = None
     known: Float[np.ndarray, "d d"] | None = None
     former: Callable[[], tuple[Float[np.ndarray, "d d"], str]] | None = None
+    floor: float = -math.inf
 
     @property
     def dense(self) -> bool:
@@ -173,6 +175,7 @@ class Curvature:
             gradient=self.gradient,
             known=None if self.known is None else former()[0],
             former=former,
+            floor=self.floor + shift,
         )
 
     def __repr__(self) -> str:
@@ -220,6 +223,7 @@ def of_function(
     operations: int | None = None,
     gradient: Float[np.ndarray, " d"] | None = None,
     former: Callable[[], tuple[Float[np.ndarray, "d d"], str]] | None = None,
+    floor: float = -math.inf,
 ) -> Curvature:
     r"""A symmetric matrix that is known by its products.
 
@@ -232,6 +236,7 @@ def of_function(
         operations: number of rounded operations behind an entry of a product; d if not known.
         gradient: kept for the user.
         former: forms the matrix in a quicker way than column by column, and says how.
+        floor: a lower bound of the least eigenvalue that is known.
 
     Raises:
         ValueError: results of another shape or dtype, NaN or infinity, or an asymmetric function: for two
@@ -241,7 +246,7 @@ def of_function(
         raise ValueError(f"d: got {d}, needs at least 1")
     linear = product if isinstance(product, Partial) else Partial(product)
     operations = d if operations is None else operations
-    made = Curvature(linear, d, kind, memory, operations, gradient, former=former)
+    made = Curvature(linear, d, kind, memory, operations, gradient, None, former, floor)
     _probe(made)
     return made
 

@@ -1,8 +1,8 @@
-r"""Solutions of A x = u with the residual as their certificate."""
+r"""Solutions of A x = u, with the recomputed residual as their certificate."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import scipy.linalg
+import scipy.sparse.linalg
 from jax.tree_util import Partial
 from jaxtyping import Float
 
@@ -19,7 +20,14 @@ from .. import linalg
 from .operator import Curvature
 
 RELATIVE = 1e-12
-STEPS = 10_000
+MOST = 10_000
+PASSES = 4
+CUTOFF = 1e-11
+"""Eigenvalues below this part of the largest one count as zero."""
+SINGULAR = 1e-6
+"""A factorisation that leaves more of the right side than this part was one of a singular matrix."""
+
+Vector = Float[np.ndarray, " d"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,94 +36,154 @@ class Solution:
 
     Attributes:
         x: shape (d,).
-        residual: $\|u - A x\|_2$, recomputed and rounded up by what its own computation can have lost.
+        residual: $\|u - A x\|_2$, recomputed from x and rounded up by what that can have lost.
         relative: residual / ‖u‖; 0 for u = 0.
-        iterations: of the iteration; 0 for a factorisation.
+        iterations: of an iteration; 0 for a factorisation.
         how: by which computation.
     """
 
-    x: Float[np.ndarray, " d"]
+    x: Vector
     residual: float
     relative: float
     iterations: int
     how: str
 
     def error(self, lower: float) -> float:
-        r"""$\|x - A^{-1}u\| \le \|u - Ax\| / \mu$ for a proved $0 < \mu \le \lambda_{\min}(A)$.
+        r"""$\|x - A^{-1}u\|_2 \le \|u - Ax\|_2 / \mu$ for a proved $0 < \mu \le \lambda_{\min}(A)$.
+
+        Args:
+            lower: μ, such as `Definiteness.lower`.
 
         Raises:
-            ValueError: μ is not positive: then nothing bounds the error.
+            ValueError: μ is not positive: then the residual bounds no error.
         """
         if not lower > 0:
-            raise ValueError(f"lower: got {lower}, needs a positive lower bound of the least eigenvalue")
+            raise ValueError(
+                f"lower: got {lower}, needs a positive lower bound of the least eigenvalue; "
+                "definiteness(...).lower is one where the matrix is positive definite"
+            )
         return self.residual / lower * (1 + linalg.gamma(4))
 
     def __repr__(self) -> str:
         """Show the certificate."""
-        return f"Solution(d={len(self.x)}, residual {self.residual:.2e}, relative {self.relative:.2e}, {self.how})"
+        return f"Solution(d={len(self.x)}, ‖u − Ax‖ = {self.relative:.1e} ‖u‖, {self.how})"
 
 
-def solve(
-    curvature: Curvature, u: Float[np.ndarray, " d"], *, relative: float = RELATIVE, steps: int = STEPS
-) -> Solution:
-    r"""Solve $A x = u$.
+def solve(curvature: Curvature, u: Vector, *, relative: float = RELATIVE, most: int = MOST) -> Solution:
+    r"""Solve $A x = u$ for a symmetric A.
 
-    Within the memory budget by a Cholesky factorisation (of an indefinite matrix, by one with symmetric
-    pivoting) and one step of refinement; beyond it by conjugate gradients.  Either way the residual is recomputed
-    from the result, and it alone says how good that is.
+    Within the memory budget by a Cholesky factorisation, or by one with symmetric pivoting where the matrix is
+    not positive definite, with a step of refinement; where the matrix is singular, by its decomposition, as the
+    least-squares solution of least norm. Beyond the budget by conjugate gradients where the structure of A
+    tells that it is definite (`Curvature.floor`), and by the method of minimal residuals otherwise. Either way
+    the residual is recomputed from x, and it alone says how good x is.
 
     Args:
         curvature: A.
         u: the right side, shape (d,), float64.
-        relative: of the residual to ‖u‖, where an iteration may stop.
-        steps: at most so many.
+        relative: what ‖u − A x‖ / ‖u‖ an iteration aims at.
+        most: products that an iteration may make; a result that is cut off shows it in its residual.
 
     Raises:
         ValueError: another shape or dtype, NaN or infinity.
     """
     u = np.asarray(u)
     if u.shape != (curvature.d,):
-        raise ValueError(f"u: got shape {u.shape}, needs ({curvature.d},)")
+        raise ValueError(f"u: got shape {u.shape}, needs ({curvature.d},), one entry to a parameter")
     linalg.require_judging_precision("u", u)
     size = float(np.linalg.norm(u))
     if size == 0:
         return Solution(np.zeros_like(u), 0.0, 0.0, 0, "u is zero")
-    x, iterations, how = (
-        (_direct(curvature, u), 0, "") if curvature.dense else _iterated(curvature, u, relative, steps)
-    )
     if curvature.dense:
-        x, how = x
-    left = u - curvature.product(x)
-    norm = float(np.linalg.norm(curvature.matrix())) if curvature.dense else size / float(np.linalg.norm(x))
-    rounding = linalg.gamma(curvature.operations + 4) * (norm * float(np.linalg.norm(x)) + size)
-    residual = float(np.linalg.norm(left)) + rounding
-    return Solution(x, residual, residual / size, iterations, how)
+        (x, how), iterations = _direct(curvature, u), 0
+    else:
+        x, iterations, how = _iterated(curvature, u, relative, most)
+    residual = certified_residual(curvature, x, u)
+    return Solution(x, residual, residual / size, iterations, f"{how}; {curvature.decided}")
 
 
-def _direct(curvature: Curvature, u: np.ndarray) -> tuple[np.ndarray, str]:
+def certified_residual(curvature: Curvature, x: Vector, u: Vector) -> float:
+    r"""$\|u - A x\|_2$, rounded up; without a matrix the rounding of the product is an estimate."""
+    image = curvature.product(x)
+    norm = float(np.linalg.norm(image))
+    if curvature.dense:
+        norm = float(np.linalg.norm(curvature.matrix())) * float(np.linalg.norm(x))
+    rounding = linalg.gamma(curvature.operations + 4) * (norm + float(np.linalg.norm(u)))
+    return (float(np.linalg.norm(u - image)) + rounding) * (1 + linalg.gamma(len(u) + 8))
+
+
+def _direct(curvature: Curvature, u: Vector) -> tuple[Vector, str]:
     matrix = curvature.matrix()
-    try:
-        factor = scipy.linalg.cho_factor(matrix, check_finite=False)
-        back, how = partial(scipy.linalg.cho_solve, factor, check_finite=False), "Cholesky factorisation"
-    except np.linalg.LinAlgError:
-        back = partial(scipy.linalg.solve, matrix, assume_a="sym", check_finite=False)
-        how = "factorisation with symmetric pivoting: the matrix is not positive definite"
-    x = back(u)
-    return x + back(u - matrix @ x), how
+    factor, info = scipy.linalg.lapack.dpotrf(matrix.T, lower=0, clean=0)
+    if info == 0:
+        back: Callable = partial(scipy.linalg.cho_solve, (factor, False), check_finite=False)
+        how = "Cholesky factorisation"
+    else:
+        factor, pivots, info = scipy.linalg.lapack.dsytrf(matrix.T, lower=0)
+        back, how = (
+            partial(_back, factor, pivots),
+            "factorisation with symmetric pivoting: not positive definite",
+        )
+    if info == 0:
+        x = back(u)
+        x = x + back(u - matrix @ x)
+        if np.linalg.norm(u - matrix @ x) <= SINGULAR * np.linalg.norm(u):
+            return x, how
+    values, vectors, _ = curvature.spectrum
+    kept = np.abs(values) > CUTOFF * np.abs(values).max()
+    x = vectors[:, kept] @ ((vectors[:, kept].T @ u) / values[kept])
+    return x, f"least squares, {int((~kept).sum())} directions cut: singular"
 
 
-def _iterated(
-    curvature: Curvature, u: np.ndarray, relative: float, steps: int
-) -> tuple[np.ndarray, int, str]:
-    x, count = _conjugate_gradients(curvature.linear, jnp.asarray(u), jnp.asarray(relative), steps)
-    return np.asarray(x), int(count), f"conjugate gradients, {int(count)} products"
+def _back(factor: Float[np.ndarray, "d d"], pivots: np.ndarray, v: Vector) -> Vector:
+    return scipy.linalg.lapack.dsytrs(factor, pivots, v, lower=0)[0]
+
+
+def _iterated(curvature: Curvature, u: Vector, relative: float, most: int) -> tuple[Vector, int, str]:
+    """Restarted from the residual until that is small or shrinks no more: rounding ends an iteration early."""
+    one = _conjugate_gradients if curvature.floor > 0 else _minimal_residuals
+    x, left, count = np.zeros_like(u), u, 0
+    goal = relative * float(np.linalg.norm(u))
+    for _ in range(PASSES):
+        size = float(np.linalg.norm(left))
+        if size <= goal or count >= most:
+            break
+        step, made = one(curvature, left, min(0.5, goal / size), most)
+        count += made
+        rest = u - curvature.product(x + step)
+        if not float(np.linalg.norm(rest)) < size:
+            break
+        x, left = x + step, rest
+        if not float(np.linalg.norm(rest)) < size / 10:  # the rest is in no image
+            break
+    name = "conjugate gradients" if curvature.floor > 0 else "minimal residuals"
+    return x, count, f"{name}, {count} products"
+
+
+def _conjugate_gradients(curvature: Curvature, u: Vector, relative: float, most: int) -> tuple[Vector, int]:
+    x, count = _cg(curvature.linear, jnp.asarray(u), jnp.asarray(relative), most)
+    return np.asarray(x), int(count)
 
 
 @partial(jax.jit, static_argnums=3)
-def _conjugate_gradients(linear: Partial, u: Any, relative: Any, steps: int) -> tuple[Any, Any]:
-    operator = lx.FunctionLinearOperator(
-        linear, jax.ShapeDtypeStruct(u.shape, u.dtype), lx.positive_semidefinite_tag
-    )
-    solver = lx.CG(rtol=relative, atol=0.0, max_steps=steps)
+def _cg(linear: Partial, u: Any, relative: Any, most: int) -> tuple[Any, Any]:
+    shape = jax.ShapeDtypeStruct(u.shape, u.dtype)
+    operator = lx.FunctionLinearOperator(linear, shape, lx.positive_semidefinite_tag)
+    # The largest entry stands for the norm there.
+    solver = lx.CG(rtol=relative, atol=0.0, norm=jnp.linalg.norm, max_steps=most)
     found = lx.linear_solve(operator, u, solver, throw=False)
     return found.value, found.stats["num_steps"]
+
+
+def _minimal_residuals(curvature: Curvature, u: Vector, relative: float, most: int) -> tuple[Vector, int]:
+    count = 0
+
+    def product(v: Vector) -> Vector:
+        nonlocal count
+        count += 1
+        return curvature.product(v.ravel())
+
+    operator = scipy.sparse.linalg.LinearOperator((len(u), len(u)), matvec=product, dtype=np.float64)
+    # Asked for more, it goes on where u is in no image, and lets x grow along the kernel.
+    x, _ = scipy.sparse.linalg.minres(operator, u, rtol=max(relative, 1e-10), maxiter=most)
+    return x, count
