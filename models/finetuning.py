@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 from scipy.special import logsumexp
 
 from . import tree
@@ -201,7 +201,7 @@ class Job:
             "kind": "finetuning",
             "architecture": repr(self.network.architecture),
             "theta0": digest(self.network.params),
-            "code": _code(self.network, self.method, self.task.new.train.x.shape[1:]),
+            "code": code_of(self.network, self.method, self.task.new.train.x.shape[1:]),
             "method": settings_of(self.method),
             "task": {part: digest(dataclasses.asdict(getattr(self.task.new, part))) for part in PARTS},
             "settings": dataclasses.asdict(self.settings),
@@ -235,18 +235,23 @@ class Job:
         )
         return self.summary(trained)
 
-    def summary(self, trained: Fit) -> tuple[dict[str, np.ndarray], Json]:
-        """Φ by the path of its leaves, each (S, ...), and the facts of each seed: what the cache holds."""
-        runs = []
-        for method, seed in zip(trained.methods, self.seeds, strict=True):
-            facts = trained.facts(seed)
+    def summary(
+        self, trained: Fit, subsets: Int[np.ndarray, "S N"] | None = None
+    ) -> tuple[dict[str, np.ndarray], Json]:
+        """Φ by the path of its leaves, each (S, ...), and the facts of each seed: what the cache holds.
+
+        With subsets, the rows of the training examples of each seed, those are its training split.
+        """
+        runs, base = [], self._outputs(self.network)
+        for row, (method, seed) in enumerate(zip(trained.methods, self.seeds, strict=True)):
+            facts, only = trained.facts(seed), None if subsets is None else subsets[row]
             phi, facts = self._polished(method, _double(trained.best(seed)), facts)
-            scores = self._scores(FineTuning(self.network, self.task, method, phi).tuned)
-            runs.append((phi, {**facts, **scores, "seconds": trained.seconds}))
-        base = {f"zero_shot_{name}": value for name, value in self._scores(self.network).items()}
+            tuned = FineTuning(self.network, self.task, method, phi).tuned
+            facts |= self._scores(self._outputs(tuned), only) | {"seconds": trained.seconds}
+            runs.append((phi, facts | self._scores(base, only, "zero_shot_")))
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[phi for phi, _ in runs])
         first = {} if trained.first is None else _named(trained.first, _FIRST)
-        return _named(stacked) | first, {"runs": [{**facts, **base} for _, facts in runs]}
+        return _named(stacked) | first, {"runs": [facts for _, facts in runs]}
 
     def results(self, stacked: dict[str, np.ndarray], facts: Json) -> list[FineTuning]:
         """A FineTuning for each seed, from a summary."""
@@ -276,18 +281,29 @@ class Job:
         polished = polish(self.network, train, method, phi, weight_decay=decay, tolerance=tolerance)
         return _double(polished.phi), {**facts, "gradient_norm": polished.gradient_norm}
 
-    def _scores(self, network: Network) -> dict[str, float]:
-        """Loss and accuracy of the three splits, in float64."""
+    def _outputs(self, network: Network) -> list[Float[np.ndarray, "p outputs"]]:
+        """The outputs on the three splits, in float64."""
         splits = [getattr(self.task.new, part) for part in PARTS]
         ends = np.cumsum([len(split) for split in splits])[:-1]
         # One call for all examples: each shape is compiled anew.
         x = np.concatenate([split.x for split in splits])
-        logits = np.split(np.asarray(_outputs(hashable(network.apply), network.params, x)), ends)
+        return np.split(np.asarray(_outputs(hashable(network.apply), network.params, x)), ends)
+
+    def _scores(
+        self,
+        outputs: list[Float[np.ndarray, "p outputs"]],
+        subset: Int[np.ndarray, " N"] | None,
+        prefix: str = "",
+    ) -> dict[str, float]:
+        """Loss and accuracy of the three splits; with a subset, of that part of the training split."""
         scores = {}
-        for part, split, f in zip(PARTS, splits, logits, strict=True):
-            loss = logsumexp(f, axis=1) - f[np.arange(len(split)), split.y]
-            accuracy = f.argmax(axis=1) == split.y
-            scores |= {f"{part}_loss": float(loss.mean()), f"{part}_accuracy": float(accuracy.mean())}
+        for part, f in zip(PARTS, outputs, strict=True):
+            y = getattr(self.task.new, part).y
+            if part == "train" and subset is not None:
+                f, y = f[subset], y[subset]  # noqa: PLW2901 - the same thing, of fewer examples
+            loss = logsumexp(f, axis=1) - f[np.arange(len(y)), y]
+            scores[f"{prefix}{part}_loss"] = float(loss.mean())
+            scores[f"{prefix}{part}_accuracy"] = float((f.argmax(axis=1) == y).mean())
         return scores
 
 
@@ -296,7 +312,7 @@ def _outputs(apply: Callable, theta: Params, x: Float[ArrayLike, "p ..."]) -> Fl
     return apply(theta, x)
 
 
-def _code(network: Network, method: Method, shape: tuple[int, ...]) -> dict[str, str]:
+def code_of(network: Network, method: Method, shape: tuple[int, ...]) -> dict[str, str]:
     """What the functions compute, as the sha256 of their lowered programs: names and settings may not tell.
 
     The code of our own methods is told by the version of the package.

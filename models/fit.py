@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
+from .batches import batches, batches_of, weights_of
 from .inputs import arrays, check_data, check_rates, check_seeds
 from .methods.base import Method
 from .methods.staged import Staged
@@ -206,17 +207,26 @@ def fit_masked(
     settings: Settings,
     progress: Callable[[Progress], None] | None,
     label: str,
+    subsets: Sequence[Int[np.ndarray, "S N"]] | None = None,
 ) -> list[Fit]:
-    """One fit for each mask, all of them in one program: what `fit` is made of, and the sweeps as well.
+    """One fit for each mask or subset, all of them in one program: what `fit` and the sweeps are made of.
 
     A mask is a tree like Φ: ones where an entry is trained, zeros where it starts at zero and stays there.
     The fits of a seed share its draw of Φ and its mini-batches; each chooses its own learning rate. A mask
     that is None trains all of Φ, and must then be the only one.
+
+    Subsets hold for each seed the rows of the training examples that it sees: each fit is then that of the
+    smaller training split, with mini-batches of at most its size. They go with a single mask.
     """
     started, S = time.perf_counter(), len(seeds)
-    network, rows = method.enlarge(network), seeds * len(masks)
+    network, rows = method.enlarge(network), seeds * len(subsets or masks)
     check_data(network, splits, settings)
     program, data = Program.of(network, method, settings), _data(network, splits, rates, masks, S)
+    if subsets is not None:
+        data["weights"] = weights_of(subsets, len(splits.train), settings.batch_size, network.dtype)
+        chunks = batches_of(settings, seeds, subsets)
+    else:
+        chunks = batches(settings, rows, len(splits.train))
 
     def report(step: int, values: dict[str, np.ndarray], running: int) -> None:
         if progress is not None:
@@ -225,7 +235,7 @@ def fit_masked(
             progress(Progress(label, step, settings.steps, train_loss, float(loss.min()), running))
 
     runs = start(method.trainable(network).init, rows, len(rates), method.schedule(), data.get("mask"))
-    runs, curves = _train(program, data, runs, _batches(settings, rows, len(splits.train)), report)
+    runs, curves = _train(program, data, runs, chunks, report)
     last, patience = np.full(runs.best.shape, len(curves["step"]) - 1), settings.patience
     returned = last if patience is None else np.array(runs.best)
     phi, step = jax.device_get(runs.phi if patience is None else runs.best_phi), curves.pop("step")
@@ -344,19 +354,3 @@ def _train(
             break
         runs = train(program, data, runs, next(batches), np.int32(index))
     return runs, {name: np.stack([e[name] for e in evaluations], axis=-1) for name in evaluations[0]}
-
-
-def _batches(
-    settings: Settings, seeds: tuple[int, ...], examples: int
-) -> Iterator[Int[np.ndarray, "S chunk batch"] | None]:
-    """The rows of the mini-batches, chunk by chunk; an epoch is a permutation without its incomplete rest."""
-    size, count = settings.batch_size, settings.eval_every
-    generators = [np.random.default_rng(seed) for seed in seeds]
-    rows = np.empty((len(seeds), 0, size or 0), np.int32)
-    while True:
-        while size is not None and rows.shape[1] < count:
-            epoch = np.stack([generator.permutation(examples) for generator in generators])
-            epoch = epoch[:, : examples // size * size].reshape(len(seeds), -1, size)
-            rows = np.concatenate([rows, epoch.astype(np.int32)], axis=1)
-        yield None if size is None else rows[:, :count]
-        rows = rows[:, count:]

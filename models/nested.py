@@ -45,7 +45,7 @@ def nested(
         if cache is not None and (entry := cache.get(key)) is not None:
             found[index] = entry
     missing = [index for index in range(len(points)) if index not in found]
-    for chunk in _chunks(missing, at_once):
+    for chunk in chunks(missing, at_once):
         label = f"{job.network.name} {axis} {', '.join(str(values[i]) for i in dict.fromkeys(chunk))}"
         fits = _fits(job, [points[i] for i in chunk], progress, label)
         for index, one in dict(zip(chunk, fits, strict=True)).items():
@@ -61,7 +61,7 @@ def _key(job: Job, point: Method) -> Json:
     return job.key() | {"kind": "sweep", "point": settings_of(point)}
 
 
-def _chunks(missing: list[int], at_once: int | None) -> list[list[int]]:
+def chunks(missing: list[int], at_once: int | None) -> list[list[int]]:
     """Points that are trained together; the last ones are filled up by repeating one, to keep the shapes."""
     # On a CPU more runs side by side are not faster, and what is finished earlier is in the cache earlier.
     size = (1 if jax.default_backend() == "cpu" else len(missing)) if at_once is None else at_once

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from .cache import Cache
+from .curves import SEEDS
+from .curves import SETTINGS as CURVE_SETTINGS
 from .finetuning import FineTuning, finetune
 from .fit import Progress
 from .inputs import check_seeds
@@ -18,6 +20,7 @@ from .methods import method as find_method
 from .methods.rank import methods_of_rank
 from .mlp import MLPConfig, mlp
 from .network import Network
+from .paired_curves import LearningCurves, learning_curves
 from .sweep import SETTINGS, Sweep, layer_sweep, method_sweep, rank_sweep
 from .tasks import Task, task
 from .training import Settings
@@ -27,6 +30,12 @@ METHODS = ("full", "head", "lora-r1", "lora-r2", "lora-r4", "lora-r8", "bitfit",
 """The methods that every reference network is fine-tuned with, where they apply."""
 RANKS = (1, 2, 3, 4, 6, 8, 12, 16)
 """The ranks of a sweep over reference networks."""
+CURVED = ("full", "lora-r1", "bitfit")
+"""The methods of learning curves, where they apply; "full" is what the others are compared with."""
+CURVED_ALL = ("full", "lora-r1", "lora-r4", "krona", "bitfit", "ia3")
+"""Those of a longer look."""
+CURVE_TASKS = ("digits_noisy", "digits_rotated")
+"""With and without a crossover of full and parameter-efficient fine-tuning, at least for BitFit."""
 OTHERS = tuple(
     row.example
     for row in SUPPORT
@@ -51,6 +60,7 @@ class Reference:
         others: further ones, with one seed.
         sweeping: training in sweeps: shorter, and each run returns its best Φ on validation, because a large
             rank overfits in the end.
+        curving: training in learning curves: the same number of steps for any number of examples.
     """
 
     name: str
@@ -63,6 +73,7 @@ class Reference:
     methods: tuple[str, ...] = METHODS
     others: tuple[str, ...] = ()
     sweeping: Settings = SETTINGS
+    curving: Settings = CURVE_SETTINGS
 
     @property
     def tokens(self) -> bool:
@@ -119,6 +130,7 @@ _TRANSFORMER_RATES = {
 _MLP = Settings(steps=3000, batch_size=100, eval_every=500)
 _TRANSFORMER = Settings(steps=600, batch_size=50, eval_every=200)
 _MLP_SWEEP = Settings(steps=1500, batch_size=100, eval_every=300, patience=5)
+_TRANSFORMER_CURVE = Settings(steps=300, batch_size=20, eval_every=100, patience=3)
 _TRANSFORMER_SWEEP = Settings(steps=300, batch_size=50, eval_every=100, patience=3)
 
 REFERENCES: dict[str, Reference] = {
@@ -159,6 +171,7 @@ REFERENCES: dict[str, Reference] = {
             pretraining=_TRANSFORMER,
             training=_TRANSFORMER,
             sweeping=_TRANSFORMER_SWEEP,
+            curving=_TRANSFORMER_CURVE,
             learning_rates=_TRANSFORMER_RATES,
             # Two ranks: each compiles anew the attack on its bound, which is most of what a rank costs.
             methods=tuple(name for name in METHODS if name not in ("lora-r1", "lora-r8")),
@@ -313,6 +326,48 @@ def swept(
         return layer_sweep(network, new, learning_rates=chosen.rates(Full()), **common)
     methods = methods_of_rank(network, max(ranks)) | {"all": Full()}
     return method_sweep(network, new, methods, learning_rates=chosen.rates, **common)
+
+
+def curves(
+    reference_name: str,
+    methods: Sequence[str | Method] | None = None,
+    task_name: str = CURVE_TASKS[0],
+    sizes: Sequence[int] | None = None,
+    seeds: Sequence[int] = SEEDS,
+    cache: Cache | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> LearningCurves:
+    """Learning curves of a reference network: several methods on N examples, paired by seed.
+
+    Args:
+        reference_name: a name in `REFERENCES`.
+        methods: names or methods; those of `CURVED` that apply when None.
+        task_name: a name in `TASKS`; the base network is pretrained on the base task of this one. With
+            "digits_noisy" few parameters win on few examples, with "digits_rotated" they do not.
+        sizes: V sample sizes; by default six from two of each class to all training examples.
+        seeds: S seeds.
+        cache: where base networks and points are kept.
+        progress: as in `fit`.
+
+    Raises:
+        ValueError: an unknown network, method or task, one that does not apply, and what `learning_curves`
+            refuses.
+    """
+    chosen = replace(reference(reference_name), task=task_name)
+    new, wanted = chosen.load_task(), CURVED if methods is None else methods
+    made = [one if isinstance(one, Method) else find_method(one) for one in wanted]
+    network = pretrained(chosen, cache, progress)
+    return learning_curves(
+        network,
+        new,
+        [one for one in made if methods is not None or chosen.takes(one)],
+        sizes=sizes,
+        seeds=seeds,
+        learning_rates=chosen.rates,
+        settings=chosen.curving,
+        cache=cache,
+        progress=progress,
+    )
 
 
 @functools.lru_cache(maxsize=8)

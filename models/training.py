@@ -19,6 +19,7 @@ from .tree import Params
 
 Phi = PyTree[Float[Array, "..."]]
 Batch = tuple[Float[Array, "p ..."], Int[Array, " p"]]
+Weights = Float[Array, " p"] | None
 _ADAM = optax.scale_by_adam()
 
 
@@ -53,12 +54,20 @@ class Settings:
             raise ValueError(f"weight_decay: got {self.weight_decay}, needs zero or a positive number")
 
 
-def cross_entropy(apply: Callable, theta: Params, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The mean of `log Σ_j exp f_j − f_y` over a batch of examples, and the accuracy."""
+def cross_entropy(
+    apply: Callable, theta: Params, batch: Batch, weights: Weights = None
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The mean of `log Σ_j exp f_j − f_y` over a batch of examples, and the accuracy.
+
+    With weights, which sum to one, both are weighted means: those of a subset of the examples, for instance.
+    """
     x, y = batch
     logits = apply(theta, x)
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
-    return loss, (logits.argmax(axis=1).astype(y.dtype) == y).mean(dtype=logits.dtype)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+    right = logits.argmax(axis=1).astype(y.dtype) == y
+    if weights is None:
+        return losses.mean(), right.mean(dtype=logits.dtype)
+    return weights @ losses, weights @ right.astype(weights.dtype)
 
 
 class Runs(NamedTuple):
@@ -82,6 +91,9 @@ class Program:
 
     The data may hold a `mask`, a tree like Φ with a leading axis S: zeros where an entry of Φ stays as it
     starts, ones elsewhere. So runs of one program can differ in what they train.
+
+    And it may hold `weights`, "train" of shape (S, examples) and "batch" of shape (S, batch), each summing to
+    one over its last axis: so runs of one program can differ in the examples that they are trained on.
     """
 
     apply: Callable
@@ -111,10 +123,10 @@ class Program:
         )
         return ravel_pytree(zeros)[1](vector)
 
-    def objective(self, phi: Phi, theta0: Params, batch: Batch) -> Float[Array, ""]:
+    def objective(self, phi: Phi, theta0: Params, batch: Batch, weights: Weights = None) -> Float[Array, ""]:
         """The value that `fit` and `polish` minimize over Φ."""
         square = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(phi))
-        loss, _ = cross_entropy(self.apply, self.theta(phi, theta0), batch)
+        loss, _ = cross_entropy(self.apply, self.theta(phi, theta0), batch, weights)
         return loss + self.settings.weight_decay / 2 * square + self.penalty(phi, loss.dtype)
 
     def penalty(self, phi: Phi, dtype: jnp.dtype) -> Float[Array, ""]:
@@ -170,9 +182,9 @@ def _thetas(program: Program, theta0: Params, phi: Phi) -> Params:
 
 @partial(jax.jit, static_argnums=0)
 def _measure(apply: Callable, thetas: Params, data: dict) -> tuple[dict[str, Array], Params]:
-    def one(theta: Params) -> tuple[dict[str, Array], Params]:
+    def one(theta: Params, weights: Weights) -> tuple[dict[str, Array], Params]:
         value = jax.value_and_grad(partial(cross_entropy, apply), has_aux=True)
-        (loss, accuracy), gradient = value(theta, data["train"])
+        (loss, accuracy), gradient = value(theta, data["train"], weights)
         held_out_loss, held_out_accuracy = cross_entropy(apply, theta, data["validation"])
         return {
             "train_loss": loss,
@@ -181,7 +193,7 @@ def _measure(apply: Callable, thetas: Params, data: dict) -> tuple[dict[str, Arr
             "validation_accuracy": held_out_accuracy,
         }, gradient
 
-    return jax.vmap(jax.vmap(one))(thetas)
+    return jax.vmap(jax.vmap(one, in_axes=(0, None)))(thetas, _weights(data, "train"))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -219,16 +231,19 @@ def train(
 ) -> Runs:
     """The steps after evaluation number `index`, of all runs: Adam, its rate a half cosine to zero.
 
-    The rates of a seed share its mini-batches and its mask.
+    The rates of a seed share its mini-batches, its mask and its weights.
     """
     settings, schedule = program.settings, program.method.schedule()
     numbers = index * settings.eval_every + jnp.arange(settings.eval_every, dtype=jnp.int32)
 
-    def one(run: Runs, rate: Array, rows: Int[Array, "chunk batch"] | None, mask: Phi | None) -> Runs:
+    def one(
+        run: Runs, rate: Array, rows: Int[Array, "chunk batch"] | None, mask: Phi | None, weights: Weights
+    ) -> Runs:
         def step(carry: tuple[Phi, optax.OptState, PyTree], now: tuple) -> tuple[tuple, None]:
             (phi, moments, memory), (number, batch) = carry, now
             examples = data["train"] if batch is None else tuple(leaf[batch] for leaf in data["train"])
-            gradient = _masked(jax.grad(program.objective)(phi, data["theta0"], examples), mask)
+            gradient = jax.grad(program.objective)(phi, data["theta0"], examples, weights)
+            gradient = _masked(gradient, mask)
             with jax.numpy_dtype_promotion("standard"):  # optax mixes integers and floats
                 direction, moments = _ADAM.update(gradient, moments)
             scale = rate * (1 + jnp.cos(number.astype(rate.dtype) * (math.pi / settings.steps))) / 2
@@ -242,9 +257,14 @@ def train(
         (phi, moments, memory), _ = jax.lax.scan(step, carry, (numbers, rows))
         return run._replace(phi=phi, moments=moments, memory=memory)
 
-    over_rates = jax.vmap(one, in_axes=(0, 0, None, None))
-    over_seeds = jax.vmap(over_rates, in_axes=(0, None, 0, 0))
-    return over_seeds(runs, data["rates"], rows, data.get("mask"))
+    weights = _weights(data, "train" if rows is None else "batch")
+    over_rates = jax.vmap(one, in_axes=(0, 0, None, None, None))
+    over_seeds = jax.vmap(over_rates, in_axes=(0, None, 0, 0, 0))
+    return over_seeds(runs, data["rates"], rows, data.get("mask"), weights)
+
+
+def _weights(data: dict, of: str) -> Float[Array, "S p"] | None:
+    return data["weights"][of] if "weights" in data else None
 
 
 def _masked(gradient: Phi, mask: Phi | None) -> Phi:

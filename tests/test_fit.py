@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from peftproof.models.fit import _batches, fit
+from peftproof.models.batches import batches
+from peftproof.models.fit import fit
 from peftproof.models.methods import BitFit, Full, Head, LoRA
 from peftproof.models.mlp import mlp
 from peftproof.models.network import Network
@@ -98,7 +99,7 @@ def test_a_seed_decides_the_start_and_the_mini_batches(network, digits):
 
 
 def test_an_epoch_sees_every_example_once():
-    chunks = _batches(Settings(steps=9, batch_size=7, eval_every=3), (0, 1), 23)
+    chunks = batches(Settings(steps=9, batch_size=7, eval_every=3), (0, 1), 23)
     rows = np.concatenate([next(chunks) for _ in range(3)], axis=1)
     assert rows.shape == (2, 9, 7)
     for of_a_seed in rows:
