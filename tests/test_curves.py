@@ -1,4 +1,4 @@
-"""Learning curves: a point is what `fit` gives on its examples, nested and paired by seed; nothing is lost."""
+"""Learning curves: a point is what `fit` gives on its examples, nested and paired by seed; none is lost."""
 
 import itertools
 
