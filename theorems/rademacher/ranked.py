@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import linalg
+from .estimate import Sampled, check_confidence
 from .ky_fan import Ball
 
 ENUMERABLE = 16  # signs: 2^16 matrices, half of which are decomposed
@@ -58,29 +60,6 @@ def enumerated(x: Inputs, outputs: int, ball: Ball) -> float:
     return float(np.mean(ball.supremum(z)))
 
 
-@dataclass(frozen=True)
-class Sampled:
-    """An estimate of a Rademacher complexity with an interval that is valid for every number of draws.
-
-    Attributes:
-        value: mean over the draws.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        standard_error: of the mean; smaller than the interval, and valid only asymptotically.
-        draws: number of sign matrices.
-        confidence: at least the probability that the interval covers the complexity.
-        inequality: the one with the shorter interval, chosen before the draw: "Hoeffding" or "McDiarmid".
-    """
-
-    value: float
-    low: float
-    high: float
-    standard_error: float
-    draws: int
-    confidence: float
-    inequality: str
-
-
 def sampled(
     x: Inputs,
     outputs: int,
@@ -110,11 +89,50 @@ def sampled(
 
     Source: Hoeffding 1963, theorem 2; McDiarmid 1989.
     """
-    x = _checked(x, outputs)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: got {confidence}, needs a number between 0 and 1, such as 0.99")
+    return of_drawn(drawn(x, outputs, key, draws=draws), x, outputs, ball, confidence=confidence)
+
+
+def drawn(
+    x: Inputs, outputs: int, key: PRNGKeyArray, *, draws: int = 4096
+) -> Float[np.ndarray, "draws values"]:
+    """Singular values of SᵀX/N for random S: all balls can be judged by the same draws.
+
+    Args:
+        x: inputs, shape (N, n), float64.
+        outputs: m.
+        key: a JAX random key.
+        draws: rounded up to a multiple of 1024.
+
+    Raises:
+        ValueError: inputs that are not a float64 matrix.
+    """
+    x = jnp.asarray(_checked(x, outputs))
     keys = jax.random.split(key, (-(-draws // CHUNK), CHUNK))
-    values = np.concatenate([np.asarray(_singular_values(jnp.asarray(x), each, outputs)) for each in keys])
+    return np.concatenate([np.asarray(_singular_values(x, each, outputs)) for each in keys])
+
+
+def of_drawn(
+    values: Float[np.ndarray, "draws values"],
+    x: Inputs,
+    outputs: int,
+    ball: Ball,
+    *,
+    confidence: float = 0.99,
+) -> Sampled:
+    """What `sampled` says of a ball, from draws that were made already.
+
+    Args:
+        values: from `drawn`, with the same x and outputs.
+        x: inputs, shape (N, n), float64.
+        outputs: m.
+        ball: the class of matrices, (m, n).
+        confidence: 1 − δ.
+
+    Raises:
+        ValueError: as `sampled`.
+    """
+    x = _checked(x, outputs)
+    check_confidence(confidence)
     found, (count, n) = np.asarray(ball.of_values(values)), x.shape
     log, radius = math.log(2 / (1 - confidence)), float(ball.radius)
     wide = ball.limit((outputs, n)) if ball.norm == "spectral" else 1
@@ -127,6 +145,60 @@ def sampled(
     mean, width = float(found.mean()), float(widths[inequality])
     error = float(found.std(ddof=1)) / math.sqrt(len(found))
     return Sampled(mean, max(0.0, mean - width), mean + width, error, len(found), confidence, inequality)
+
+
+def rank_curves(
+    x: Inputs,
+    outputs: int,
+    ranks: Iterable[int],
+    counts: Iterable[int],
+    key: PRNGKeyArray,
+    *,
+    draws: int = CHUNK,
+) -> list[dict[str, Any]]:
+    r"""A layer's complexity over N and over the rank, on Frobenius balls, beside $\sqrt{k/d}$.
+
+    With k = r(m + n) and d = mn; the rank of Dg is r(m + n − r) where BA has full rank r.
+
+    Args:
+        x: inputs, shape (at least the largest N, n), float64; the first N are taken.
+        outputs: m.
+        ranks: r.
+        counts: N.
+        key: a JAX random key; all ranks are judged by the same draws.
+        draws: rounded up to a multiple of 1024.
+
+    Returns:
+        A record for each rank and N, with the complexity, that of full rank, their ratio, and its bounds.
+
+    Raises:
+        ValueError: a count outside 1 … len(x), a rank below 1, inputs that vanish.
+    """
+    x, ranks, records = _checked(x, outputs), tuple(ranks), []
+    n = x.shape[1]
+    for count in counts:
+        if not 1 <= count <= len(x):
+            raise ValueError(f"counts: got {count}, needs numbers from 1 to the {len(x)} inputs")
+        values = drawn(x[:count], outputs, key, draws=draws)
+        full = of_drawn(values, x[:count], outputs, Ball())
+        for rank in ranks:
+            part = of_drawn(values, x[:count], outputs, Ball(rank=rank))
+            q = Ball(rank=rank).limit((outputs, n))
+            low, high = ratio_bounds(x[:count], outputs, rank)
+            shares = (q * (outputs + n - factor) / (outputs * n) for factor in (0, q))
+            records.append(
+                {
+                    "rank": rank,
+                    "N": count,
+                    "full": full.value,
+                    "part": part.value,
+                    "ratio": part.value / full.value,
+                    "ratio at least": float(low),
+                    "ratio at most": float(high),
+                    **dict(zip(("√(k/d)", "√(rank/d)"), map(math.sqrt, shares), strict=True)),
+                }
+            )
+    return sorted(records, key=lambda record: (record["rank"], record["N"]))
 
 
 @functools.partial(jax.jit, static_argnums=2)

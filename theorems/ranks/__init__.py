@@ -10,7 +10,7 @@ from .functional import (
     tangent_jacobian,
     tangent_rank,
 )
-from .jacobian import groups, jacobian_rank
+from .jacobian import groups, jacobian_blocks, jacobian_rank
 from .modular import PRIMES, modular_rank
 from .parts import singular_values
 from .result import GAP, Rank, at_least, from_values, numerical_rank, rank_at_least
@@ -30,6 +30,7 @@ __all__ = [
     "functional_jacobian",
     "functional_rank",
     "groups",
+    "jacobian_blocks",
     "jacobian_rank",
     "modular_rank",
     "numerical_rank",

@@ -64,6 +64,36 @@ def jacobian_rank(made: Reparameterization, phi: Phi, *, budget_bytes: int = BUD
     return Rank(rank, worst.above, worst.below, (made.d, made.k), how, chance, partial)
 
 
+def jacobian_blocks(
+    made: Reparameterization, phi: Phi, *, budget_bytes: int = BUDGET
+) -> dict[tuple[str, ...], np.ndarray]:
+    r"""The independent blocks of $Dg(\Phi)$ as dense matrices.
+
+    Args:
+        made: the map g on a network, float64.
+        phi: Φ.
+        budget_bytes: of a dense block.
+
+    Returns:
+        Matrices by the leaves of θ that they move, raveled one after the other in this order.  Leaves that
+        g never moves are not there.
+
+    Raises:
+        ValueError: Φ has another structure, or a block beyond the budget.
+    """
+    tree.check_like(phi, made.template, "phi")
+    parts = _parts(made, budget_bytes)
+    for group in parts.groups:
+        if 8 * math.prod(_size(made, group)) > budget_bytes:
+            raise ValueError(
+                f"budget_bytes: got {budget_bytes}, too few for the block of {', '.join(group[1])}, of shape "
+                f"{_size(made, group)}"
+            )
+    dense = parts.dense(phi)
+    # A tree of leaves by path is raveled in the order of the paths.
+    return {tuple(sorted(group[1])): np.asarray(dense[i]) for i, group in enumerate(parts.groups)}
+
+
 def groups(made: Reparameterization) -> list[Group]:
     """The leaves of Φ, and the leaves of θ that they move, split into groups that g does not couple.
 
