@@ -6,7 +6,7 @@ pass are done once per point: `hessian_product` returns a linear function that c
 can itself be handed to a compiled program.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -230,6 +230,23 @@ def blocks(rows: Float[np.ndarray, "n d"]) -> Iterator[tuple[slice, Float[np.nda
         yield slice(at, min(at + BLOCK, len(rows))), block
 
 
+@dataclass(frozen=True)
+class Part:
+    """A method of an object as a static argument: it equals that of an equal object, as bound ones do not.
+
+    Attributes:
+        owner: the object, hashable.
+        name: of the method.
+    """
+
+    owner: Hashable
+    name: str
+
+    def __call__(self, *given: PyTree) -> PyTree:
+        """Call the method."""
+        return getattr(self.owner, self.name)(*given)
+
+
 def dense_hessian(
     loss: Loss, point: Vector, data: PyTree, product: Product, *, gauss_newton: bool = False
 ) -> tuple[Float[np.ndarray, "d d"], str]:
@@ -250,7 +267,7 @@ def _by_layers(
 ) -> Float[np.ndarray, "d d"] | None:
     rest, examples = loss.parts(data)
     leaves = list(tree.paths(unraveled(point, loss.shapes)).values())
-    found = taps.dense(loss.forward, cross_entropy, leaves, rest, tuple(examples[:3]), gauss_newton)
+    found = taps.dense(loss, cross_entropy, leaves, rest, tuple(examples[:3]), gauss_newton)
     if found is None:
         return None
     added = loss.penalty_hessian(point, data)
@@ -273,7 +290,6 @@ def transposed(product: Product, n: int) -> Float[np.ndarray, "n m"]:
 
     A symmetric matrix is not symmetrised here, so that its rounding shows.
     """
-    rows, template = [], jnp.zeros(n)
-    for at in range(0, n, BLOCK):
-        rows.append(np.asarray(_unit_rows(product, at, template))[: n - at])
-    return np.concatenate(rows)
+    template = jnp.zeros(n)
+    rows = [np.asarray(_unit_rows(product, at, template)) for at in range(0, n, BLOCK)]
+    return np.concatenate(rows)[:n]

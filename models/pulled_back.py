@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from .derivatives import (
     Examples,
     NetworkLoss,
+    Part,
     Shapes,
     Vector,
     from_leaves,
@@ -88,4 +89,4 @@ class PulledBackLoss:
         """The Hessian of the penalty."""
         if float(data[1].decay) == 0:
             return 0.0
-        return transposed(hessian_product(self.penalty, vector, data), vector.size)
+        return transposed(hessian_product(Part(self, "penalty"), vector, data), vector.size)

@@ -1,24 +1,24 @@
 r"""The dense Hessian of a network whose parameters enter by matrix products, in far less than d products.
 
-A parameter of a linear layer, $z = a K + b$, moves one unit of z, and $K_{aj}$ moves $z_{nj}$ of example n by the
-feature $a_{na}$ that the layer was given. So with $\delta_{mj'}$ for the derivative along "unit j' of layer m
-moves by 1 in every example", and with $\bar z = \partial L / \partial z$,
+A parameter of a linear layer, $z = a K + b$, moves one unit of z, and $K_{aj}$ moves $z_{nj}$ of example n by
+the feature $a_{na}$ that the layer was given. So with $\delta_{mj'}$ for the derivative along "unit j' of
+layer m moves by 1 in every example", and with $\bar z = \partial L / \partial z$,
 
 $$\frac{\partial^2 L}{\partial K^{(l)}_{aj}\, \partial K^{(m)}_{a'j'}} = \sum_n \Big(
 a^{(l)}_{na}\, \delta_{mj'} \bar z^{(l)}_{nj} + \delta_{mj'} a^{(l)}_{na}\, \bar z^{(l)}_{nj}
 \Big)\, a^{(m)}_{na'}, \qquad l \ge m.$$
 
-This takes a derivative per *unit*, and matrix products, where columns take a derivative per *parameter*. It holds
-if examples do not influence each other and each parameter is used once, in a layer that sees one vector per
-example. The second is read off the function itself, so networks of any library will do; whether a result is right
-is seen by comparing a product with a random vector. For other functions there is no such path.
+This takes a derivative per *unit*, and matrix products, where columns take a derivative per *parameter*. It
+holds if examples do not influence each other and each parameter is used once, in a layer that sees one vector
+per example. The second is read off the function itself, so networks of any library will do; whether a result
+is right is seen by comparing a product with a random vector. For other functions there is no such path.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -29,13 +29,19 @@ from jaxtyping import Array, Float, Int, PyTree
 ROOM = 2**26
 """Bytes for the derivatives along all units, of as many examples at once as fit."""
 
-Forward = Callable[[list[Array], PyTree, Array], Float[Array, "c outputs"]]
-"""Maps leaves, whatever else it needs, and examples to outputs; hashable."""
+
+class Forward(Protocol):
+    """Hashable, and equal where it computes the same: bound methods of equal objects are not."""
+
+    def forward(self, leaves: list[Array], rest: PyTree, x: Array) -> Float[Array, "c outputs"]:
+        """Map leaves, whatever else is needed, and examples to outputs."""
+
+
 OfOutputs = Callable[[Float[Array, "c outputs"], Int[Array, " c"], Float[Array, " c"]], Float[Array, ""]]
 """Maps outputs, labels and weights to the loss, a sum over examples; hashable."""
 
 
-class Untapped(Exception):
+class UntappedError(Exception):
     """A parameter is used in another way than in a linear layer."""
 
 
@@ -106,19 +112,19 @@ class _View(NamedTuple):
 
 
 def run(
-    forward: Forward, leaves: list[Array], rest: PyTree, x: Array, shifts: list[Array] | None = None
+    network: Forward, leaves: list[Array], rest: PyTree, x: Array, shifts: list[Array] | None = None
 ) -> tuple[Float[Array, "c outputs"], list[Layer]]:
     """The outputs, with shifts added at the layers, and the layers in the order of the computation.
 
     Raises:
-        Untapped: a leaf is used otherwise, more than once, or not at all.
+        UntappedError: a leaf is used otherwise, more than once, or not at all.
     """
-    closed = jax.make_jaxpr(forward)(leaves, rest, x)
+    closed = jax.make_jaxpr(network.forward)(leaves, rest, x)
     going, views = _Run(shifts), [_View(number, False, leaf) for number, leaf in enumerate(leaves)]
     (outputs,) = _evaluate(closed.jaxpr, closed.consts, [*views, *jax.tree.leaves(rest), x], going)
     used = [leaf for layer in going.layers for leaf in (layer.kernel, layer.bias) if leaf is not None]
     if sorted(used) != list(range(len(leaves))) or isinstance(outputs, _View):
-        raise Untapped
+        raise UntappedError
     return outputs, going.layers
 
 
@@ -159,7 +165,7 @@ def _used(equation: Any, given: list, going: _Run) -> Any:
     if len(given) == 1 and _row(view.value.shape, result.shape, name, settings):
         return _View(view.leaf, False, result)
     if len(given) != 2 or len(views) != 1 or result.ndim != 2:
-        raise Untapped
+        raise UntappedError
     other = given[1 - views[0]]
     if name == "dot_general" and views[0] == 1 and other.ndim == view.value.ndim == 2:
         (left, right), batch = settings["dimension_numbers"]
@@ -177,7 +183,7 @@ def _used(equation: Any, given: list, going: _Run) -> Any:
             return result
         none = jnp.zeros((len(result), 0), result.dtype)
         return going.meet(Layer(result.shape[1], None, False, view.leaf, none), result)
-    raise Untapped
+    raise UntappedError
 
 
 def _row(old: tuple[int, ...], new: tuple[int, ...], name: str, settings: dict) -> bool:
@@ -190,7 +196,7 @@ def _row(old: tuple[int, ...], new: tuple[int, ...], name: str, settings: dict) 
 
 
 def dense(
-    forward: Forward,
+    network: Forward,
     of_outputs: OfOutputs,
     leaves: list[Array],
     rest: PyTree,
@@ -200,27 +206,29 @@ def dense(
     """The Hessian of a sum over examples in all leaves, raveled and behind each other; None without a path.
 
     Args:
-        forward: the outputs.
+        network: gives the outputs.
         of_outputs: the loss.
         leaves: vectors and matrices.
-        rest: what else `forward` needs.
+        rest: what else `network.forward` needs.
         examples: x, y and weights, p of each.
         gauss_newton: the Gauss-Newton matrix instead, whose formula is that of a function that is linear in
             the shifts of the layers.
     """
     x, y, weights = examples
     try:
-        layers = _layers(forward, leaves, rest, x)
-    except Untapped:
+        layers = _layers(network, leaves, rest, x)
+    except UntappedError:
         return None
     units, inputs = (sum(getattr(layer, name) for layer in layers) for name in ("units", "inputs"))
     chunks = -(-len(y) // max(1, min(len(y), ROOM // (8 * units * (units + inputs)))))
-    found = _blocks((forward, of_outputs, gauss_newton), leaves, rest, _chunked((x, y, weights), chunks))
+    found = _blocks((network, of_outputs, gauss_newton), leaves, rest, _chunked((x, y, weights), chunks))
     starts = list(np.cumsum([0, *(leaf.size for leaf in leaves)])[:-1])
     out, blocks = np.empty((sum(leaf.size for leaf in leaves),) * 2), iter(found)
     for m, lower in enumerate(layers):
         for upper in layers[m:]:
-            block = np.asarray(next(blocks))  # (units of m, inputs of m, inputs of l, units of l)
+            block = np.asarray(next(blocks))
+            if upper is lower:
+                block = _unpacked(block, lower.units, lower.inputs)
             rows, columns = lower.places(starts).T.ravel(), upper.places(starts).ravel()
             block = block.reshape(len(rows), len(columns))
             out[np.ix_(rows, columns)] = block
@@ -228,12 +236,12 @@ def dense(
     return out
 
 
-def _layers(forward: Forward, leaves: list[Array], rest: PyTree, x: Array) -> list[Layer]:
+def _layers(network: Forward, leaves: list[Array], rest: PyTree, x: Array) -> list[Layer]:
     """The layers with the shapes of their features."""
     met = []
 
     def shapes(leaves: list[Array], rest: PyTree, x: Array) -> Array:
-        outputs, layers = run(forward, leaves, rest, x)
+        outputs, layers = run(network, leaves, rest, x)
         met.extend(layers)
         return outputs
 
@@ -255,7 +263,7 @@ What = tuple[Forward, OfOutputs, bool]
 
 @partial(jax.jit, static_argnums=0)
 def _blocks(what: What, leaves: list[Array], rest: PyTree, chunks: tuple[Array, ...]) -> list[Array]:
-    """The blocks (l, m) for each m and l ≥ m, shape (units of m, inputs of m, inputs of l, units of l)."""
+    """For each m the packed block (m, m), then (l, m), l > m: (units, inputs of m, inputs, units of l)."""
 
     def of_chunk(chunk: tuple[Array, ...]) -> list[Array]:
         return _blocks_of(what, leaves, rest, chunk)
@@ -268,12 +276,12 @@ def _blocks(what: What, leaves: list[Array], rest: PyTree, chunks: tuple[Array, 
 
 
 def _blocks_of(what: What, leaves: list[Array], rest: PyTree, chunk: tuple[Array, ...]) -> list[Array]:
-    (forward, of_outputs, gauss_newton), (x, y, weights) = what, chunk
-    layers = _layers(forward, leaves, rest, x)
+    (network, of_outputs, gauss_newton), (x, y, weights) = what, chunk
+    layers = _layers(network, leaves, rest, x)
     zeros = [jnp.zeros((len(y), layer.units), weights.dtype) for layer in layers]
 
     def outputs(shifts: list[Array]) -> tuple[Array, list[Array]]:
-        values, met = run(forward, leaves, rest, x, shifts)
+        values, met = run(network, leaves, rest, x, shifts)
         return values, [layer.all_features() for layer in met]
 
     def value(shifts: list[Array]) -> tuple[Array, list[Array]]:
@@ -291,20 +299,41 @@ def _blocks_of(what: What, leaves: list[Array], rest: PyTree, chunk: tuple[Array
         moves = [jnp.zeros((layer.units, *zero.shape), zero.dtype) for zero in zeros]
         moves[m] = moves[m] + jnp.eye(layer.units, dtype=weights.dtype)[:, None, :]
         bends, turns = jax.vmap(along)(moves)
-        turned = [
-            not gauss_newton and l > m for l in range(len(layers))
-        ]  # no layer's features turn earlier ones
+        blocks.append(_own(features[m], bends[m]))
+        above = slice(m + 1, None)
 
-        def columns(of_unit: tuple, m: int = m, turned: list[bool] = turned) -> list[Array]:
-            both = zip(features[m:], bars[m:], *of_unit, turned[m:], strict=True)
-            return [_contracted(features[m], *each) for each in both]
+        def columns(of_unit: tuple, given: Array = features[m], above: slice = above) -> list[Array]:
+            both = zip(features[above], bars[above], *of_unit, strict=True)
+            return [_contracted(given, *each, turned=not gauss_newton) for each in both]
 
-        blocks += jax.lax.map(columns, (bends[m:], turns[m:]))
+        if features[above]:
+            blocks += jax.lax.map(columns, (bends[above], turns[above]))
     return blocks
 
 
+def _own(feature: Array, bends: Array) -> Float[Array, "unit_pairs input_pairs"]:
+    """The formula for a layer and itself: symmetric in the units and in the inputs, so for pairs of them."""
+    units, inputs = np.triu_indices(len(bends)), np.triu_indices(feature.shape[1])
+    of_units = bends.transpose(1, 0, 2)[:, units[0], units[1]]
+    return of_units.T @ (feature[:, inputs[0]] * feature[:, inputs[1]])
+
+
+def _unpacked(block: Float[np.ndarray, "unit_pairs input_pairs"], units: int, inputs: int) -> np.ndarray:
+    """All pairs, (units, inputs, inputs, units)."""
+    of_units, of_inputs = (_pair_numbers(n).ravel() for n in (units, inputs))
+    whole = block[:, of_inputs][of_units].reshape(units, units, inputs, inputs)
+    return whole.transpose(0, 2, 3, 1)
+
+
+def _pair_numbers(n: int) -> Int[np.ndarray, "n n"]:
+    """Where an unordered pair is in the order of `triu_indices`."""
+    numbers, (i, j) = np.empty((n, n), int), np.triu_indices(n)
+    numbers[i, j] = numbers[j, i] = np.arange(len(i))
+    return numbers
+
+
 def _contracted(
-    given: Array, feature: Array, bar: Array, bend: Array, turn: Array, turned: bool
+    given: Array, feature: Array, bar: Array, bend: Array, turn: Array, *, turned: bool
 ) -> Float[Array, "given feature units"]:
     """One unit of the formula at the top, (inputs of m, inputs of l, units of l)."""
     each = feature[:, :, None] * bend[:, None, :]

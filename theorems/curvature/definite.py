@@ -59,10 +59,11 @@ def definiteness(curvature: Curvature) -> Definiteness:
     r"""Bound the least eigenvalue of a symmetric matrix from both sides.
 
     From above by a Rayleigh quotient $x^T A x / x^T x \ge \lambda_{\min}$: of a vector found by inverse
-    iteration with a Cholesky factor where the matrix is definite, and by Lanczos' method where it is not. From
-    below by a Cholesky factorisation of $A - sI$ with s just below that quotient (`least_eigenvalue_above`);
-    inverse iteration with that factor then sharpens both once more. No decomposition is needed, and the
-    interval is usually a few times as wide as the rounding of one factorisation.
+    iteration with a Cholesky factor where the matrix is definite, and by Lanczos' method where it is not.
+    From below by a Cholesky factorisation of $A - sI$ with s just below that quotient
+    (`least_eigenvalue_above`); inverse iteration with that factor then sharpens both once more. No
+    decomposition is needed, and the interval is usually a few times as wide as the rounding of one
+    factorisation.
 
     Beyond the memory budget the lower bound is what the structure tells, as λ for a Gauss-Newton matrix with
     weight decay λ, and the Rayleigh quotient holds up to the rounding of products, which is estimated.
@@ -99,7 +100,7 @@ def _by_cholesky(curvature: Curvature) -> Definiteness:
 def _just_below(
     matrix: Float[np.ndarray, "d d"], vector: Float[np.ndarray, " d"], value: float, error: float
 ) -> tuple[float, Float[np.ndarray, "d d"]] | None:
-    """A proved lower bound of the least eigenvalue near a Rayleigh quotient, and the factor that proves it."""
+    """A proved lower bound of the least eigenvalue near a quotient, and the factor that proves it."""
     off = float(np.linalg.norm(matrix @ vector - value * vector)) / float(np.linalg.norm(vector))
     rounding = 2 * lost(np.diag(matrix) - value) + error
     # The quotient may be that of another eigenvalue, near or far.
@@ -133,10 +134,10 @@ def _least_by_lanczos(curvature: Curvature, tolerance: float) -> Float[np.ndarra
 def least_eigenvalue_above(matrix: Float[np.ndarray, "d d"], shift: float) -> float | None:
     r"""A proved lower bound of $\lambda_{\min}(A)$ just below `shift`; None if the factorisation breaks down.
 
-    If the floating-point Cholesky factorisation of a symmetric B runs to completion, then
-    $\lambda_{\min}(B) \ge -\sum_j \frac{\gamma_{j+1}}{1 - \gamma_{j+1}}\, b_{jj}$ apart from underflow, for
-    which a tiny number is added. It is applied to $B = \mathrm{fl}(A - sI)$, which differs from $A - sI$ by at
-    most $\varepsilon \max_j |b_{jj}|$. Only one triangle of A is read.
+    If the floating-point Cholesky factorisation of a symmetric B runs to completion, then $\lambda_{\min}(B)
+    \ge -\sum_j \frac{\gamma_{j+1}}{1 - \gamma_{j+1}}\, b_{jj}$ apart from underflow, for which a tiny number
+    is added. It is applied to $B = \mathrm{fl}(A - sI)$, which differs from $A - sI$ by at most $\varepsilon
+    \max_j |b_{jj}|$. Only one triangle of A is read.
 
     Source: Rump, *Verification of positive definiteness*, BIT 46 (2006), theorem 2.3; the error bound is from
     Demmel, *On floating point errors in Cholesky*, LAPACK working note 14 (1989).

@@ -1,4 +1,4 @@
-r"""The spectrum as a whole: its trace and its density, exact within the memory budget and estimated beyond."""
+r"""The trace and the density of the spectrum: exact within the memory budget, estimated beyond it."""
 
 from __future__ import annotations
 
@@ -114,8 +114,9 @@ def spectral_density(
 ) -> SpectralDensity:
     r"""The distribution of eigenvalues: all of them, or Gauss quadrature from Lanczos' method.
 
-    For a random unit vector v the Gauss quadrature of $v^T f(A) v$ with m nodes, exact for polynomials of degree
-    $2m - 1$, comes from m steps of Lanczos' method; its mean over v is $\frac1d \operatorname{tr} f(A)$.
+    For a random unit vector v the Gauss quadrature of $v^T f(A) v$ with m nodes, exact for polynomials of
+    degree $2m - 1$, comes from m steps of Lanczos' method; its mean over v is $\frac1d \operatorname{tr}
+    f(A)$.
 
     Args:
         curvature: A.
@@ -126,8 +127,9 @@ def spectral_density(
     Raises:
         ValueError: fewer than two probes, or a depth below one.
 
-    Source: Golub and Welsch, *Calculation of Gauss quadrature rules*, Math. Comp. 23, 1969; Ubaru, Chen and Saad,
-    *Fast estimation of tr(f(A)) via stochastic Lanczos quadrature*, SIAM J. Matrix Anal. Appl. 38, 2017.
+    Source: Golub and Welsch, *Calculation of Gauss quadrature rules*, Math. Comp. 23, 1969; Ubaru, Chen and
+    Saad, *Fast estimation of tr(f(A)) via stochastic Lanczos quadrature*, SIAM J. Matrix Anal. Appl. 38,
+    2017.
     """
     if depth < 1:
         raise ValueError(f"depth: got {depth}, needs at least one step")

@@ -1,4 +1,4 @@
-r"""Extreme eigenvalues with the intervals that hold them, and what is proved of their being the extreme ones."""
+r"""Extreme eigenvalues with intervals that hold them, and what is proved of their being extreme."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ ROOM = 128
 class Eigenpairs:
     r"""Eigenvalues of a symmetric matrix with approximate eigenvectors and proved intervals.
 
-    There are `count` eigenvalues of the matrix, a repeated one counted as often as it is repeated, one in each
-    of the intervals.  Where `complete` is true they are moreover proved to be the extreme ones that were asked
-    for, in their order.
+    There are `count` eigenvalues of the matrix, a repeated one counted as often as it is repeated, one in
+    each of the intervals.  Where `complete` is true they are moreover proved to be the extreme ones that were
+    asked for, in their order.
 
     Attributes:
         values: shape (count,); descending for the largest, ascending for the smallest, by size for magnitude.
@@ -37,8 +37,9 @@ class Eigenpairs:
         lower: left ends of the intervals.
         upper: right ends.
         complete: whether it is proved that none was missed.
-        ceiling: beyond this no further eigenvalue lies, in the order that was asked for: proved where `complete`
-            is true, and with a probability of 1 − 2·10⁻⁶ otherwise; infinite if the search was cut off.
+        ceiling: beyond this no further eigenvalue lies, in the order that was asked for: proved where
+            `complete` is true, and with a probability of 1 − 2·10⁻⁶ otherwise; infinite if the search was cut
+            off.
         products: how many products with vectors were made.
         how: what was computed, what is proved, and what is only probable.
     """
@@ -75,10 +76,11 @@ def eigenpairs(
 ) -> Eigenpairs:
     r"""The extreme eigenvalues of a symmetric matrix, with multiplicities, and intervals that hold them.
 
-    Small matrices within the memory budget are decomposed completely. Otherwise Ritz vectors X come from Lanczos'
-    method with locking (`lanczos`), and the intervals from their residual $R = AX - XM$ (`kahan_radius`),
-    recomputed with fresh products: they hold whatever the search did. That none was missed is proved within the
-    budget by one Cholesky factorisation (`beyond`), and beyond it only probable (`ceiling`).
+    Small matrices within the memory budget are decomposed completely. Otherwise Ritz vectors X come from
+    Lanczos' method with locking (`lanczos`), and the intervals from their residual $R = AX - XM$
+    (`kahan_radius`), recomputed with fresh products: they hold whatever the search did. That none was missed
+    is proved within the budget by one Cholesky factorisation (`beyond`), and beyond it only probable
+    (`ceiling`).
 
     Args:
         curvature: the matrix.

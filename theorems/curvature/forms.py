@@ -24,8 +24,8 @@ class PseudoForm:
         cutoff: directions with an eigenvalue of at most this size were cut.
         cut: how many; None where it is not known.
         cut_directions: orthonormal, shape (d, cut); no columns where none was cut.
-        outside: the norm of the part of u in the directions that were cut: zero if u is in the range of A, and
-            the value means little if it is not.
+        outside: the norm of the part of u in the directions that were cut: zero if u is in the range of A,
+            and the value means little if it is not.
         how: by which computation.
     """
 
@@ -56,11 +56,11 @@ def quadratic_form(
 ) -> PseudoForm:
     r"""$u^T A^+ u$ for a symmetric A, with the range condition made visible.
 
-    If all eigenvalues are proved to be above the cutoff, A is solved with, and the form is
-    $2 u^T x - x^T A x$, which falls short of $u^T A^{-1} u$ by $r^T A^{-1} r \le \|r\|^2 / \mu$ only, with
-    $r = u - A x$. Otherwise A is decomposed, and its small eigenvalues are cut. Beyond the memory budget x comes
-    from an iteration that started at 0; then the cut directions are not known, and the part of u in them is at
-    most ‖r‖.
+    If all eigenvalues are proved to be above the cutoff, A is solved with, and the form is $2 u^T x - x^T A
+    x$, which falls short of $u^T A^{-1} u$ by $r^T A^{-1} r \le \|r\|^2 / \mu$ only, with $r = u - A x$.
+    Otherwise A is decomposed, and its small eigenvalues are cut. Beyond the memory budget x comes from an
+    iteration that started at 0; then the cut directions are not known, and the part of u in them is at most
+    ‖r‖.
 
     Args:
         curvature: A.

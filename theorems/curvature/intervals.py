@@ -27,8 +27,8 @@ def kahan_radius(
     as often as it is repeated, that can be paired with those of M so that partners differ by at most
     $\|R\|_2$. Proof: in a basis that begins with Q, the first columns of $A - \mathrm{diag}(M, \cdot)$ are R,
     and a suitable symmetric block in the corner makes the norm of the whole that of R (Davis, Kahan and
-    Weinberger 1982). So A is within $\|R\|_2$ of a matrix that has the eigenvalues of M, and Weyl's inequality
-    pairs all eigenvalues in their order.
+    Weinberger 1982). So A is within $\|R\|_2$ of a matrix that has the eigenvalues of M, and Weyl's
+    inequality pairs all eigenvalues in their order.
 
     If X is only nearly orthonormal, $\|X^T X - I\|_2 = \delta < 1$, and $R = A X - X M$, then
     $Q = X (X^T X)^{-1/2}$ gives $(\|R\|_2 + 2 \delta \|M\|_2) / (1 - \delta)$. Norms are rounded up, and what
@@ -136,10 +136,10 @@ def none_above(
 ) -> float | None:
     r"""A number near `level` that at most j eigenvalues of A exceed; None if that could not be proved.
 
-    With $A' = A - X D X^T$ and $D \succeq 0$ of order j, Weyl's inequality gives
-    $\lambda_{j+1}(A) \le \lambda_1(A') + \lambda_{j+1}(X D X^T) = \lambda_1(A')$, and one Cholesky
-    factorisation of $s I - A'$ bounds $\lambda_1(A')$ (`least_eigenvalue_above`). X may be anything; it succeeds
-    if X are eigenvectors of all eigenvalues above s, which D brings down to it.
+    With $A' = A - X D X^T$ and $D \succeq 0$ of order j, Weyl's inequality gives $\lambda_{j+1}(A) \le
+    \lambda_1(A') + \lambda_{j+1}(X D X^T) = \lambda_1(A')$, and one Cholesky factorisation of $s I - A'$
+    bounds $\lambda_1(A')$ (`least_eigenvalue_above`). X may be anything; it succeeds if X are eigenvectors of
+    all eigenvalues above s, which D brings down to it.
 
     Args:
         matrix: A.

@@ -145,7 +145,7 @@ def search(
 
 
 def _next(keys: Float[np.ndarray, " n"], off: Float[np.ndarray, " n"], count: int, slack: float) -> float:
-    """The key of the best vector outside of the wanted set; infinite where it may still come to belong there."""
+    """The key of the best vector outside of the wanted set; infinite if it may yet come to belong there."""
     if len(keys) == count:
         return -math.inf
     inside = keys[count] + off[count] < keys[count - 1] or off[count] <= slack
@@ -208,19 +208,17 @@ def _extended(linear: Partial, state: Krylov) -> tuple[Krylov, int]:
 def _chunk(linear: Partial, rows: Any, start: Any, steps: int) -> tuple[Any, ...]:
     """Lanczos' method in the complement of the rows: vectors, both diagonals, residual and its length."""
 
-    def inside(v: Any) -> Any:
-        return rows @ v
-
     def product(v: Any) -> Any:
         # The component ε of v in the span, which is rounding, would come back as −α ε / β, larger each time,
         # when the method subtracts α v and divides by β; so α ε is left in the product, α = vᵀAv.
         w = linear(v)
-        w = w - inside(w) @ rows
-        return w - (inside(w) - (v @ w) * inside(v)) @ rows  # twice: once leaves rounding of w's size
+        first, inside = (rows @ jnp.stack([w, v], axis=1)).T
+        w = w - first @ rows
+        return w - (rows @ w - (v @ w) * inside) @ rows  # twice: once leaves rounding of the size of w
 
     start = start / jnp.linalg.norm(start)
     for _ in range(2):
-        start = start - inside(start) @ rows
+        start = start - (rows @ start) @ rows
     lanczos = tridiag_sym(steps, materialize=False, custom_vjp=False)
     vectors, (diagonal, off), residual, _ = lanczos(product, start)
     left = jnp.linalg.norm(residual)

@@ -37,7 +37,9 @@ def hessian(
     centre: Params | None = None,
     memory: int = BUDGET,
 ) -> Curvature:
-    r"""The Hessian of $L(\theta) = \sum_i w_i\, \mathrm{CE}(f(x_i; \theta), y_i) + \frac\lambda2\|\theta - c\|^2$.
+    r"""The Hessian of a network's loss with weight decay.
+
+    $$L(\theta) = \sum_i w_i\, \mathrm{CE}(f(x_i; \theta), y_i) + \frac\lambda2 \|\theta - c\|^2$$
 
     θ is laid out as `jax.flatten_util.ravel_pytree` does. Nothing is formed: forward and backward pass run
     once, and each product is one linear pass.
@@ -134,8 +136,8 @@ def objective(
         linalg.require_judging_precision("weights", weights)
         if weights.shape != (len(split),) or weights.min() < 0:
             raise ValueError(
-                f"weights: got shape {weights.shape} with least entry {weights.min(initial=np.inf):.3g}, needs "
-                f"({len(split)},), zero or more: one for each example"
+                f"weights: got shape {weights.shape} with least entry {weights.min(initial=np.inf):.3g}, "
+                f"needs ({len(split)},), zero or more: one for each example"
             )
     point, middle = ravel_pytree(params)[0], ravel_pytree(centre)[0]
     data = derivatives.examples(split, middle, weights=weights, weight_decay=weight_decay)
@@ -149,8 +151,8 @@ def _check_outputs(loss: NetworkLoss, point: Any, data: Examples, name: str) -> 
     top = int(np.max(np.asarray(data.y))) + 1
     if len(shape) != 2 or shape[0] != len(data.y) or shape[1] < top:
         raise ValueError(
-            f"network: {name!r} gives outputs of shape {shape}, needs at least ({len(data.y)}, {top}) for the "
-            "labels of this split"
+            f"network: {name!r} gives outputs of shape {shape}, needs at least ({len(data.y)}, {top}) "
+            "for the labels of this split"
         )
 
 
@@ -181,5 +183,5 @@ def of_objective(
 
 
 def _operations(loss: Layered, data: Any) -> int:
-    """The length of the longest chain of rounded operations, about: the sums over examples and over inputs."""
+    """About the longest chain of rounded operations: the sums over examples and over inputs."""
     return len(loss.parts(data)[1].y) + sum(max(shape, default=1) for _, shape in loss.shapes)

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
 from ...models import derivatives, tree
-from ...models.derivatives import Examples
+from ...models.derivatives import Examples, Part
 from ...models.pulled_back import PulledBackLoss
 from .. import linalg
 from .network import objective, of_objective
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PulledBack:
-    r"""The derivatives of $\Phi \mapsto L(\theta_0 + g(\Phi))$, term by term; each is computed when it is asked for.
+    r"""The derivatives of $\Phi \mapsto L(\theta_0 + g(\Phi))$, term by term, computed when asked for.
 
     $$\nabla_\Phi L = P^T \nabla L, \qquad
     H_\Phi = P^T H P + \sum_i (\nabla L)_i \nabla^2 g_i(\Phi), \qquad P = Dg(\Phi).$$
@@ -57,7 +57,7 @@ class PulledBack:
     @functools.cached_property
     def P(self) -> Float[np.ndarray, "d k"]:  # noqa: N802
         """Dg(Φ), shape (d, k)."""
-        product = derivatives.jacobian_product(self.loss.update, self.point, self.theta0)
+        product = derivatives.jacobian_product(Part(self.loss, "update"), self.point, self.theta0)
         return derivatives.transposed(product, self.k).T
 
     @property
@@ -68,7 +68,7 @@ class PulledBack:
     @functools.cached_property
     def full_gradient(self) -> Float[np.ndarray, " d"]:
         """∇L at θ₀ + g(Φ), shape (d,)."""
-        theta = ravel_pytree(self.loss.program.theta(self.loss.phi(self.point), self.theta0))[0]
+        theta = self.loss.theta(self.point, self.theta0)
         return np.asarray(derivatives.value_and_gradient(self.loss.loss, theta, self.examples)[1])
 
     @functools.cached_property
@@ -78,9 +78,9 @@ class PulledBack:
 
     @functools.cached_property
     def second(self) -> Float[np.ndarray, "k k"]:
-        r"""$\sum_i (\nabla L)_i \nabla^2 g_i(\Phi)$, zero where g is linear: the Hessian of ⟨∇L, g(Φ)⟩ with ∇L held."""
+        r"""$\sum_i (\nabla L)_i \nabla^2 g_i(\Phi)$: the Hessian of ⟨∇L, g(Φ)⟩ with ∇L held fixed."""
         data = self.theta0, jnp.asarray(self.full_gradient)
-        product = derivatives.hessian_product(self.loss.against, self.point, data)
+        product = derivatives.hessian_product(Part(self.loss, "against"), self.point, data)
         matrix = derivatives.transposed(product, self.k)
         return (matrix + matrix.T) / 2
 
@@ -107,8 +107,8 @@ def pulled_back(
 ) -> PulledBack:
     r"""The derivatives in Φ of the loss that `hessian` has, at $\theta_0 + g(\Phi)$.
 
-    The penalty is $\frac\lambda2\|\theta - c\|^2$ as there, a part of L: to decay Φ instead, add $\lambda \Phi$
-    to the gradient and $\lambda I$ to the Hessian (`Curvature.shifted`).
+    The penalty is $\frac\lambda2\|\theta - c\|^2$ as there, a part of L: to decay Φ instead, add $\lambda
+    \Phi$ to the gradient and $\lambda I$ to the Hessian (`Curvature.shifted`).
 
     Args:
         network: f and θ₀, in float64.

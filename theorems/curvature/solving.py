@@ -72,11 +72,11 @@ class Solution:
 def solve(curvature: Curvature, u: Vector, *, relative: float = RELATIVE, most: int = MOST) -> Solution:
     r"""Solve $A x = u$ for a symmetric A.
 
-    Within the memory budget by a Cholesky factorisation, or by one with symmetric pivoting where the matrix is
-    not positive definite, with a step of refinement; where the matrix is singular, by its decomposition, as the
-    least-squares solution of least norm. Beyond the budget by conjugate gradients where the structure of A
-    tells that it is definite (`Curvature.floor`), and by the method of minimal residuals otherwise. Either way
-    the residual is recomputed from x, and it alone says how good x is.
+    Within the memory budget by a Cholesky factorisation, or by one with symmetric pivoting where the matrix
+    is not positive definite, with a step of refinement; where the matrix is singular, by its decomposition,
+    as the least-squares solution of least norm. Beyond the budget by conjugate gradients where the structure
+    of A tells that it is definite (`Curvature.floor`), and by the method of minimal residuals otherwise.
+    Either way the residual is recomputed from x, and it alone says how good x is.
 
     Args:
         curvature: A.
@@ -140,7 +140,7 @@ def _back(factor: Float[np.ndarray, "d d"], pivots: np.ndarray, v: Vector) -> Ve
 
 
 def _iterated(curvature: Curvature, u: Vector, relative: float, most: int) -> tuple[Vector, int, str]:
-    """Restarted from the residual until that is small or shrinks no more: rounding ends an iteration early."""
+    """An iteration, restarted from its residual until that is small or shrinks no more."""
     one = _conjugate_gradients if curvature.floor > 0 else _minimal_residuals
     x, left, count = np.zeros_like(u), u, 0
     goal = relative * float(np.linalg.norm(u))
