@@ -36,6 +36,7 @@ class Curvature:
         gradient: the gradient at the same point, where there is one.
         known: the matrix itself, where it was given.
         former: forms the matrix in a quicker way than column by column, and says how.
+        restrictor: maps some P to PᵀAP in a quicker way than column by column, and all others to None.
         floor: a lower bound of the least eigenvalue that the structure tells; −∞ if it tells none.
     """
 
@@ -47,6 +48,7 @@ class Curvature:
     gradient: Float[np.ndarray, " d"] | None = None
     known: Float[np.ndarray, "d d"] | None = None
     former: Callable[[], tuple[Float[np.ndarray, "d d"], str]] | None = None
+    restrictor: Callable[[Float[np.ndarray, "d k"]], Float[np.ndarray, "k k"] | None] | None = None
     floor: float = -math.inf
 
     @property
@@ -147,9 +149,11 @@ class Curvature:
                 f"directions: got shape {P.shape}, needs ({self.d}, k), a direction to a column; transpose it"
             )
         linalg.require_judging_precision("directions", P)
-        if self.known is not None:
-            found = P.T @ (self.known @ P)
+        if self.known is not None or "_formed" in vars(self):
+            found = P.T @ (self._formed[0] @ P)
             return (found + found.T) / 2
+        if self.restrictor is not None and (quick := self.restrictor(P)) is not None:
+            return quick
         rows, out = jnp.asarray(P.T), np.empty((P.shape[1], P.shape[1]))
         for at, block in derivatives.blocks(P.T):
             out[at] = np.asarray(_against(self.linear, rows, block))[: at.stop - at.start]
@@ -223,6 +227,7 @@ def of_function(
     operations: int | None = None,
     gradient: Float[np.ndarray, " d"] | None = None,
     former: Callable[[], tuple[Float[np.ndarray, "d d"], str]] | None = None,
+    restrictor: Callable[[Float[np.ndarray, "d k"]], Float[np.ndarray, "k k"] | None] | None = None,
     floor: float = -math.inf,
 ) -> Curvature:
     r"""A symmetric matrix that is known by its products.
@@ -236,6 +241,7 @@ def of_function(
         operations: number of rounded operations behind an entry of a product; d if not known.
         gradient: kept for the user.
         former: forms the matrix in a quicker way than column by column, and says how.
+        restrictor: maps some P to PᵀAP in a quicker way than column by column, and all others to None.
         floor: a lower bound of the least eigenvalue that is known.
 
     Raises:
@@ -246,7 +252,7 @@ def of_function(
         raise ValueError(f"d: got {d}, needs at least 1")
     linear = product if isinstance(product, Partial) else Partial(product)
     operations = d if operations is None else operations
-    made = Curvature(linear, d, kind, memory, operations, gradient, None, former, floor)
+    made = Curvature(linear, d, kind, memory, operations, gradient, None, former, restrictor, floor)
     _probe(made)
     return made
 
