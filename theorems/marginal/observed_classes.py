@@ -1,0 +1,193 @@
+r"""Classes of real networks that the claims on samples and losses are judged on.
+
+Symmetrisation and contraction are looked at on a finite class, the networks on the way from θ₀ to θ; bounds
+of generalisation on a last layer, which is refitted on examples that no training has seen.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ...models.methods import Head
+from ...models.training import hashable
+from .. import memo
+from ..claims import MissingIngredient
+from ..rademacher import CROSS_ENTROPY, of_losses
+from .bounds import clipped_cross_entropy, uniform_bound
+from .instances.networks import Composed, HeldOut, SampledSupremum
+
+if TYPE_CHECKING:
+    from ...models.finetuning import FineTuning
+    from ...models.network import Network
+    from ...models.tree import Params
+
+_DRAWS = 1024
+_POINTS = 9  # networks on the way from θ₀ to θ
+_ENUMERATED = 10  # inputs, all signs of which are listed
+_SAMPLE = 16
+_STEPS = 40
+RADII = (0.1, 1.0, 10.0)
+"""Of the class of last layers, fixed before any data."""
+DELTA = 1e-3
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(apply: Callable, first: Params, last: Params, x: Float[Array, "p ..."]) -> Float[Array, "M p m"]:
+    def at(t: Float[Array, ""]) -> Float[Array, "p m"]:
+        return apply(jax.tree.map(lambda a, b: (1 - t) * a + t * b, first, last), x)
+
+    return jax.lax.map(at, jnp.linspace(0.0, 1.0, _POINTS, dtype=x.dtype))
+
+
+@memo.latest
+def _line(tuning: FineTuning) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs of the networks on the way from θ₀ to θ at some test inputs, (M, p, m), and the labels."""
+    test = tuning.task.new.test
+    x, y = test.x[: 2 * _DRAWS], test.y[: 2 * _DRAWS]
+    found = _outputs(hashable(tuning.network.apply), tuning.network.params, tuning.theta, jnp.asarray(x))
+    return np.asarray(found), y
+
+
+def _first(tuning: FineTuning) -> tuple[np.ndarray, np.ndarray]:
+    outputs, y = _line(tuning)
+    return outputs[:, :_ENUMERATED], y[:_ENUMERATED]
+
+
+def _losses(outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.stack([clipped_cross_entropy(one, y, np.inf) for one in outputs])
+
+
+def _on_the_way(tuning: FineTuning) -> str:
+    return f"{_POINTS} networks from θ₀ to the θ of {tuning.method.name}"
+
+
+def sampled_suprema(tuning: FineTuning) -> Iterable[SampledSupremum]:
+    """Samples from the test examples: how far test loss exceeds training loss, at worst in the class."""
+    losses, rng = _losses(*_line(tuning)), np.random.default_rng(0)
+    drawn_losses = losses[:, rng.integers(losses.shape[1], size=(2 * _DRAWS, _SAMPLE))]
+    signs = rng.choice((-1.0, 1.0), size=(2 * _DRAWS, _SAMPLE))
+    suprema = (losses.mean(axis=1)[:, None] - drawn_losses.mean(axis=2)).max(axis=0)
+    complexities = (drawn_losses * signs).mean(axis=2).max(axis=0)
+    difference = suprema - 2 * complexities
+    yield SampledSupremum(
+        float(suprema.mean()),
+        float(complexities.mean()),
+        float(difference.std(ddof=1)) / math.sqrt(len(difference)),
+        f"{_on_the_way(tuning)}, cross-entropy, N = {_SAMPLE}, {len(difference)} samples",
+    )
+
+
+def _signs(count: int) -> np.ndarray:
+    return np.array(list(itertools.product((-1.0, 1.0), repeat=count)))
+
+
+def margin_losses(tuning: FineTuning) -> Iterable[Composed]:
+    """The logistic loss of margins, both complexities with all signs listed; its Lipschitz constant is 1."""
+    outputs, y = _first(tuning)
+    at, others = np.arange(_ENUMERATED), outputs.copy()
+    others[:, at, y] = -np.inf
+    margins = outputs[:, at, y] - others.max(axis=2)
+    signs = _signs(_ENUMERATED)
+    left, right = (
+        float((values @ signs.T).max(axis=0).mean()) / _ENUMERATED
+        for values in (np.logaddexp(0, -margins), margins)
+    )
+    note = f"{_on_the_way(tuning)}, logistic loss of margins, {_ENUMERATED} inputs, all signs"
+    yield Composed(left, of_losses(right, 1.0, scalar=True), note=note)
+
+
+def logit_losses(tuning: FineTuning) -> Iterable[Composed]:
+    """Cross-entropy, with all signs listed, against random signs for all logits."""
+    outputs, y = _first(tuning)
+    left = (_losses(outputs, y) @ _signs(_ENUMERATED).T).max(axis=0).mean() / _ENUMERATED
+    flat = outputs.reshape(_POINTS, -1)
+    signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(flat.shape[1], 4 * _DRAWS))
+    tops = (flat @ signs).max(axis=0) / _ENUMERATED
+    bound, constant = of_losses(float(tops.mean()), CROSS_ENTROPY), of_losses(1.0, CROSS_ENTROPY)
+    error = constant * float(tops.std(ddof=1)) / math.sqrt(len(tops))
+    note = f"{_on_the_way(tuning)}, cross-entropy, {_ENUMERATED} inputs, {len(tops)} draws of signs"
+    yield Composed(float(left), bound, error, note)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _last_layer(
+    apply: Callable, made: Any, phi: Any, theta: Params, x: Float[Array, "p ..."]
+) -> tuple[Float[Array, "p m"], Any]:
+    """Outputs, and their derivative by the last layer: affine in it, so that this is the whole class."""
+
+    def one(inputs: Array) -> Any:
+        return jax.jacrev(lambda p: apply(made.apply(theta, p), inputs[None]).ravel())(phi)
+
+    return apply(theta, x), jax.vmap(one)(x)
+
+
+@functools.partial(memo.latest, key=lambda network: (id(network.apply), network.architecture))
+def _head(network: Network) -> tuple[Any, Any]:
+    made = Head().reparameterize(network)
+    return made, jax.tree.map(jnp.zeros_like, made.init(jax.random.key(0)))
+
+
+def last_layers(tuning: FineTuning) -> Iterable[HeldOut]:
+    """The last layer on top of what was trained, refitted on examples that no training has seen.
+
+    One half of the test examples is the sample, the other is held out; cross-entropy is clipped at ln m, what
+    equal probabilities have.  Each radius has its share of δ.
+
+    Raises:
+        MissingIngredient: a network whose last layer is not known.
+    """
+    try:
+        made, zero = _head(tuning.network)
+    except ValueError as error:
+        raise MissingIngredient(f"the last layer of the network: {error}") from None
+    test, m = tuning.task.new.test, tuning.task.classes
+    outputs, J = _affine(tuning, made, zero)
+    half, rows = len(test) // 2, []
+    for radius in RADII:
+        v = _fitted(J[:half], outputs[:half], test.y[:half], radius)
+        losses = clipped_cross_entropy(outputs + J @ v, test.y, math.log(m))
+        complexity = of_losses(radius * float(np.linalg.norm(J[:half])) / half, CROSS_ENTROPY)
+        rows.append((float(losses[:half].mean()), float(losses[half:].mean()), complexity))
+    share = DELTA / (2 * len(RADII))
+    bounds = [
+        uniform_bound(training=fitted, complexity=complexity, ceiling=math.log(m), samples=half, delta=share)
+        for fitted, _, complexity in rows
+    ]
+    width = math.log(m) * math.sqrt(math.log(1 / share) / (2 * (len(test) - half)))  # Hoeffding
+    best = min(range(len(RADII)), key=lambda j: bounds[j].total)
+    shown = {"radius": RADII[best], "fitted": rows[best][0], "held out": rows[best][1]}
+    shown |= {f"bound, B = {B:g}": bound.total for B, bound in zip(RADII, bounds, strict=True)}
+    note = f"last layer on {tuning.method.name}, {half} examples, loss cut at ln m. {bounds[best].sentence}"
+    limits = np.array([held_out - width for _, held_out, _ in rows])
+    yield HeldOut(limits, np.array([bound.total for bound in bounds]), shown, note)
+
+
+def _affine(tuning: FineTuning, made: Any, zero: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs at all test examples, (p, m), and their derivative by the last layer, (p, m, q)."""
+    x = jnp.asarray(tuning.task.new.test.x)
+    outputs, slopes = _last_layer(hashable(tuning.network.apply), made, zero, tuning.theta, x)
+    leaves = [np.asarray(leaf).reshape(*outputs.shape, -1) for leaf in jax.tree.leaves(slopes)]
+    return np.asarray(outputs), np.concatenate(leaves, axis=2)
+
+
+def _fitted(J: np.ndarray, outputs: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
+    """Projected gradient descent on cross-entropy over ‖v‖ ≤ B; any v of the ball would do for the bound."""
+    v, hot = np.zeros(J.shape[2]), np.eye(J.shape[1])[y]
+    # J is one block of features to an output, and the curvature of cross-entropy is at most 1/2.
+    step = 2 * len(y) * J.shape[1] / (float(np.linalg.norm(J)) ** 2 or 1.0)
+    for _ in range(_STEPS):
+        logits = outputs + J @ v
+        chances = np.exp(logits - logits.max(axis=1, keepdims=True))
+        slope = np.einsum("pm,pmq->q", chances / chances.sum(axis=1, keepdims=True) - hot, J) / len(y)
+        v = v - step * slope
+        v = v * (radius / max(float(np.linalg.norm(v)), radius))
+    return v
