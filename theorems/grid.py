@@ -14,10 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..models import reference
 from ..models.cache import Cache
+from ..models.curves import LearningCurve
 from ..models.finetuning import FineTuning
 from ..models.fit import Progress as FitProgress
 from ..models.methods import SUPPORT
 from ..models.methods import method as find_method
+from ..models.paired_curves import LearningPair
 from ..models.sweep import Sweep
 from . import verify
 from .ahead import Ahead
@@ -26,10 +28,12 @@ from .ledger import THEOREMS, ledger
 from .render import tally
 from .report import Report
 
+Subject = FineTuning | Sweep | LearningCurve | LearningPair
+
 SEEDS = 2
 FULL_SEEDS = 5
-SWEPT = ("mlp-relu",)
-"""The networks that are swept without being asked: sweeps train a network dozens of times."""
+SWEPT = {"rank": ("mlp-relu",), "layers": ("mlp-relu",), "examples": ("mlp-tanh",)}
+"""The networks that are swept along an axis without being asked: sweeps train one dozens of times."""
 SWEEP_SEEDS = (0, 1, 2, 3, 4)
 """Fewer say little of where a plateau begins, whatever number of seeds the other runs have."""
 
@@ -99,11 +103,12 @@ def methods_of(job: Job, network: str) -> tuple[tuple[str, int], ...]:
 def axes_of(job: Job, network: str) -> tuple[str, ...]:
     """Return the axes along which a network is swept: those that claims speak of.
 
-    None where methods were asked for; by default on the smallest network only, and on all in a full run.
+    None where methods were asked for; by default on a small network only, and on all in a full run.
     """
-    if job.methods or not (job.full or network in SWEPT):
+    if job.methods:
         return ()
-    return tuple(sorted({c.along for c in job.report.ledger if c.observe is not None and c.along}))
+    spoken_of = {c.along for c in job.report.ledger if c.observe is not None and c.along}
+    return tuple(sorted(axis for axis in spoken_of if job.full or network in SWEPT[axis]))
 
 
 def run(job: Job, say: Callable[[str], None] = print, stopped: Callable[[], bool] = lambda: False) -> Report:
@@ -167,16 +172,16 @@ def _search(job: Job, say: Callable[[str], None], progress: Progress) -> None:
 
 @dataclass(frozen=True)
 class _Trained:
-    """What was trained in one go: fine-tunings with one method and several seeds, or a sweep."""
+    """What was trained in one go: fine-tunings with one method and several seeds, or along an axis."""
 
     network: str
     label: str
-    subjects: Sequence[FineTuning | Sweep]
+    subjects: Sequence[Subject]
 
     @property
     def accuracy(self) -> str:
         """On the test split, mean over the seeds; a sweep has none."""
-        if isinstance(self.subjects[0], Sweep):
+        if not isinstance(self.subjects[0], FineTuning):
             return ""
         return f"{sum(t.facts['test_accuracy'] for t in self.subjects) / len(self.subjects):>4.2f}"
 
@@ -195,7 +200,7 @@ def _trained(job: Job, progress: Progress, halt: Callable[[], None]) -> Iterator
             yield _Trained(network, tunings[0].method.name, tunings)
             progress.advance(task)
         for axis in axes_of(job, network):
-            yield _Trained(network, f"sweep of {axis}", [_swept(job, network, axis, cache, step)])
+            yield _Trained(network, f"sweep of {axis}", _swept(job, network, axis, cache, step))
     progress.remove_task(task)
 
 
@@ -208,11 +213,20 @@ def _tuned(
         yield from reference.finetunings(network, names, every[:seeds], cache, step, every)
 
 
-def _swept(job: Job, network: str, axis: str, cache: Cache, step: Callable[[FitProgress], None]) -> Sweep:
-    """A sweep, with the full fine-tunings that the grid has anyway beside it."""
+def _swept(
+    job: Job, network: str, axis: str, cache: Cache, step: Callable[[FitProgress], None]
+) -> Sequence[Subject]:
+    """A sweep, with the full fine-tunings that the grid has anyway beside it; or curves and pairs of them."""
+    if axis == "examples":
+        methods = reference.CURVED_ALL if job.full else None
+        tasks = (
+            reference.curves(network, methods, name, cache=cache, progress=step)
+            for name in reference.CURVE_TASKS
+        )
+        return [subject for curves in tasks for subject in curves.subjects]
     every = tuple(range(job.seeds))
     (full,) = reference.finetunings(network, ("full",), every, cache, step, every)
-    return reference.swept(network, axis, SWEEP_SEEDS, cache=cache, progress=step).beside(full)
+    return [reference.swept(network, axis, SWEEP_SEEDS, cache=cache, progress=step).beside(full)]
 
 
 def _observe(job: Job, trained: Iterator[_Trained], say: Callable[[str], None]) -> None:
@@ -225,7 +239,7 @@ def _observe(job: Job, trained: Iterator[_Trained], say: Callable[[str], None]) 
         say(f"{network:<12}{'':<25}{_took(start)}")
 
 
-def _judge(job: Job, tuning: FineTuning | Sweep) -> list[Evidence]:
+def _judge(job: Job, tuning: Subject) -> list[Evidence]:
     found = [verify.observed_evidence(claim, tuning) for claim in job.report.ledger]
     found = [evidence for evidence in found if evidence is not None]
     for evidence in found:
