@@ -54,8 +54,8 @@ def range_factor(matrix: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "n rank"
     r"""F such that the columns of GF are an orthonormal basis of the range of G.
 
     $F = V\Lambda^{-1/2}$ from $G^TG = V\Lambda V^T$.  That squares the singular values, which does no harm
-    where the ones that count are within 100 of the largest and the others are zero up to rounding.
-    Otherwise G itself is decomposed.
+    where those that count are within 100 of the largest and G itself, applied to the other directions, leaves
+    nothing but rounding.  Otherwise G is decomposed.
 
     Raises:
         ValueError: a rank that no gap in the singular values decides.
@@ -69,8 +69,9 @@ def range_factor(matrix: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "n rank"
     found = matrix[:, moving]
     values, vectors = np.linalg.eigh(found.T @ found)
     kept = values > _CLEAR * values[-1]
-    factor = np.zeros((matrix.shape[1], int(kept.sum())))
-    if np.all(values[~kept] <= 4 * max(matrix.shape) * linalg.EPS * values[-1]):
+    left = np.linalg.norm(found @ vectors[:, ~kept], axis=0)
+    if np.all(left <= 100 * max(matrix.shape) * linalg.EPS * np.sqrt(values[-1])):
+        factor = np.zeros((matrix.shape[1], int(kept.sum())))
         factor[moving] = vectors[:, kept] / np.sqrt(values[kept])
         return factor
     _, values, vt = np.linalg.svd(matrix, full_matrices=False)

@@ -90,7 +90,7 @@ def tangent(
         budget_bytes: of the derivative, N · outputs · d numbers.
 
     Raises:
-        ValueError: float32, NaN or infinity; a derivative beyond the budget (`free_tangent` needs none); a
+        ValueError: float32, NaN or infinity; a derivative beyond the budget (`free_compared` needs none); a
             rank of Dg(Φ) that no gap in its singular values decides.
     """
     theta = made.apply(network.params, phi)
@@ -131,7 +131,7 @@ def derivative(
     if size > budget_bytes:
         raise ValueError(
             f"budget_bytes: got {budget_bytes}, and the derivative takes {size}; give fewer inputs, or use "
-            "free_tangent, which does not form it"
+            "free_compared, which does not form it"
         )
     found = tree.paths(derivatives(hashable(network.apply), theta, jnp.asarray(x)))
     return {path: np.asarray(leaf).reshape(len(x) * outputs, -1) for path, leaf in found.items()}, outputs
