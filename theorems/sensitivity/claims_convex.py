@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import linalg, rational
 from ..claims import Claim, Control, Judgement
+from . import observed
 from .comparisons_gap import below, equal
 from .instances import bends, convex, landscapes, logistic, lowranks
 from .instances.bends import Bend
@@ -96,6 +97,7 @@ CLAIMS = (
             exact=lambda: _plane([5, 1], [1, 1]),
             compare=below(_times("beta", "squared_distance"), _rise),
         ),
+        observe=observed.bounded,
     ),
     Claim(
         id="T4.R13",
@@ -120,6 +122,7 @@ CLAIMS = (
             exact=lambda: _plane([1, 5], [1, 1]),
             compare=below(_rise, _times("mu", "squared_distance")),
         ),
+        observe=observed.bounded,
     ),
     Claim(
         id="T4.R14",
@@ -150,6 +153,7 @@ CLAIMS = (
             compare=below(_times("beta", "tail"), _rise),
             strategy=lowranks.separables,
         ),
+        observe=observed.low_rank,
     ),
     Claim(
         id="T4.R15",
@@ -170,6 +174,7 @@ CLAIMS = (
             compare=below(lambda i: i.rises[1], lambda i: i.rises[0]),
             strategy=convex.convexes,
         ),
+        observe=observed.ended,
     ),
     Claim(
         id="T4.R25",
@@ -193,6 +198,7 @@ CLAIMS = (
             exact=bends.scalar_lora,
             compare=equal(lambda i: i.composed_hessian, lambda i: i.tangent_hessian),
         ),
+        observe=observed.derivatives,
     ),
     Claim(
         id="T4.R26",
@@ -213,5 +219,6 @@ CLAIMS = (
             exact=bends.scalar_lora,
             compare=equal(lambda i: i.composed_gradient, lambda i: i.tangent_gradient),
         ),
+        observe=observed.derivatives,
     ),
 )

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from ..claims import Claim, Control, Judgement
+from . import observed
 from .claims_gap import coupled, seen_once, tilted
 from .comparisons import definite, in_range, semidefinite, stationary
 from .comparisons_gap import along_nothing, below, equal, pair, positive, stacked
@@ -66,6 +67,7 @@ CLAIMS = (
             compare=equal(lambda i: i.gap, lambda i: i.by_parts_unmixed, lambda i: i.parts_size),
             assumes=(semidefinite, in_range, stationary),
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.R19",
@@ -91,6 +93,7 @@ CLAIMS = (
             assumes=(semidefinite,),
             strategy=gaps.singular,
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.R20",
@@ -117,6 +120,7 @@ CLAIMS = (
             compare=positive(lambda i: i.reverse_excess_plain, _matrix_size),
             assumes=(definite,),
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.R21",
@@ -151,6 +155,7 @@ CLAIMS = (
             compare=below(_excess, lambda i: 0 * _excess(i), lambda i: i.parallel_full),
             assumes=(definite,),
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.R22",
@@ -258,5 +263,6 @@ CLAIMS = (
             compare=equal(lambda i: i.parallel_gap, lambda i: 0 * i.parallel_gap, lambda i: i.parallel_full),
             assumes=(definite,),
         ),
+        observe=observed.tilted,
     ),
 )

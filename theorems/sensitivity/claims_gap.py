@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import linalg, rational
 from ..claims import Assumption, Claim, Control, Judgement
+from . import observed
 from .comparisons import definite, in_range, restricted_in_range, semidefinite
 from .comparisons_gap import below, equal, pair
 from .instances import gaps, subspaces
@@ -87,6 +88,7 @@ CLAIMS = (
             assumes=(semidefinite,),
             strategy=gaps.out_of_range,
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.R2",
@@ -111,6 +113,7 @@ CLAIMS = (
             compare=equal(lambda i: i.least_peft, _half("restricted_inverse_form"), _energy),
             assumes=(semidefinite, in_range),
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.R3",
@@ -140,6 +143,7 @@ CLAIMS = (
             compare=equal(lambda i: i.gap, lambda i: i.projected, _energy),
             assumes=(semidefinite, in_range),
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.R4",
@@ -161,6 +165,7 @@ CLAIMS = (
             compare=below(lambda i: i.tilt_full / 2, lambda i: i.tilt_answered / 2, _energy),
             assumes=(semidefinite, in_range),
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.R5",
@@ -195,6 +200,7 @@ CLAIMS = (
             compare=below(lambda i: i.gap, lambda i: i.outside / (2 * i.smallest), _energy),
             assumes=(semidefinite, in_range),
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.R6",
@@ -220,6 +226,7 @@ CLAIMS = (
             assumes=(semidefinite, in_range),
             strategy=gaps.singular,
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.R10",

@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import linalg
 from ..claims import Claim, Control, Judgement
+from . import observed
 from .claims_gap import coupled, tilted
 from .comparisons import definite, semidefinite
 from .comparisons_gap import below, disturbance_in_range, equal, mean
@@ -57,6 +58,7 @@ CLAIMS = (
             assumes=(definite,),
             strategy=gaps.gaps,
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.R8",
@@ -155,6 +157,7 @@ CLAIMS = (
             assumes=(definite,),
             strategy=gaps.gaps,
         ),
+        observe=observed.damaged,
     ),
     Claim(
         id="T4.R17",

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import linalg
 from ..claims import Claim, Comparison, Control, Judgement, relation
+from . import observed
 from .comparisons import (
     balance,
     definite,
@@ -106,6 +107,7 @@ CLAIMS = (
             "is 1/2."
         ),
         strategy=tilts.tilts,
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.39",
@@ -191,6 +193,7 @@ CLAIMS = (
             compare=lambda i: Comparison(i.slopes_peft, "==", 0 * i.slopes_peft, i.slopes_size, i.operations),
             exact=lambda: plane((0, 0), (0, 1)),
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.43",
@@ -219,6 +222,7 @@ CLAIMS = (
             exact=lambda: scalar(-1, 0, 1),
             strategy=tilts.indefinite,
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.44",
@@ -246,6 +250,7 @@ CLAIMS = (
             exact=lambda: flat((0, 1)),
             strategy=lambda: tilts.structured(kinds=("out of range",)),
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.45",
@@ -280,6 +285,7 @@ CLAIMS = (
         exact=lambda: {"H = 2, ∇L = 1, ε = 1": scalar(2, 1, 1)},
         worked="H = 2, ∇L = ε = 1: 2D + D² is least at D = −1, where it is −1.  Printed is 4/(2 · 2) = 1.",
         strategy=tilts.tilts,
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.47",
@@ -298,6 +304,7 @@ CLAIMS = (
         exact=lambda: {"H = ∇L = ε = 1": scalar(1, 1, 1)},
         worked="H = ∇L = ε = 1: (46) is (1 + 1)²/2 = 2, and (47) is 1/2.",
         strategy=tilts.tilts,
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.48",
@@ -332,6 +339,7 @@ CLAIMS = (
             exact=scalar_lora,
             strategy=lambda: compositions.compositions(linear=False),
         ),
+        observe=observed.derivatives,
     ),
     Claim(
         id="T4.50",
@@ -359,6 +367,7 @@ CLAIMS = (
             exact=scalar_lora,
             strategy=lambda: compositions.compositions(linear=False),
         ),
+        observe=observed.derivatives,
     ),
     Claim(
         id="T4.51",
@@ -386,5 +395,6 @@ CLAIMS = (
             exact=lambda: flat((0, 1), 1),
             strategy=lambda: tilts.structured(kinds=("out of range",)),
         ),
+        observe=observed.tilted,
     ),
 )

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from .. import linalg
 from ..claims import Claim, Comparison, Control, Judgement, relation
+from . import observed
 from .comparisons import balance, definite, fewer, orthonormal
 from .instances import tilts
 from .instances.tilted import Tilted, plane, scalar, skewed
@@ -105,6 +106,7 @@ CLAIMS = (
             assumes=(definite,),
             exact=lambda: scalar(1, 1, 1),
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.55",
@@ -136,6 +138,7 @@ CLAIMS = (
             assumes=(definite,),
             exact=lambda: skewed(disturbance=(1, 1)),
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.56",
@@ -156,6 +159,7 @@ CLAIMS = (
         exact=lambda: {"H⁻¹ = [[2, 1], [1, 1]], P = e₁, ε = (1, 1)": skewed(disturbance=(1, 1))},
         worked="H = [[1, −1], [−1, 2]], P = e₁, ε = (1, 1): ε_∥ = e₁, ε_⊥ = e₂, and e₁ᵀH⁻¹e₂ = 1.",
         strategy=tilts.roomy,
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.57",
@@ -195,6 +199,7 @@ CLAIMS = (
             "against (1 − 2)/2 − 1/2 = −1; even −(−1) = 1 lacks the mixed term 1."
         ),
         strategy=lambda: tilts.roomy(stationary=True),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.58",
@@ -216,5 +221,6 @@ CLAIMS = (
         exact=lambda: {"H = [[1, −1], [−1, 2]], P = ε = e₁": skewed()},
         worked="H = [[1, −1], [−1, 2]], P = ε = e₁: H_Φ = 1, so the left side is 1; e₁ᵀH⁻¹e₁ = 2.",
         strategy=tilts.roomy,
+        observe=observed.tilted,
     ),
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import linalg, rational
 from ..claims import Claim, Control, Judgement
+from . import observed
 from .claims_gap import coupled, seen_once
 from .comparisons import definite, semidefinite
 from .comparisons_gap import below, both_in_range, equal, pair
@@ -67,6 +68,7 @@ CLAIMS = (
             compare=below(lambda i: i.printed_gap, lambda i: 0 * i.printed_gap, lambda i: i.gap_size),
             assumes=(definite,),
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.R27",
@@ -99,6 +101,7 @@ CLAIMS = (
             assumes=(definite,),
             strategy=gaps.shallow,
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.R28",
@@ -118,6 +121,7 @@ CLAIMS = (
             assumes=(definite,),
             strategy=lambda: tilts.small(least=2).map(Gap.of),
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.R29",
@@ -168,5 +172,6 @@ CLAIMS = (
             compare=equal(lambda i: i.own_share, lambda i: -i.disturbance_full / 2, _own_size),
             assumes=(semidefinite, both_in_range),
         ),
+        observe=observed.tilted,
     ),
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..claims import Claim, Comparison, Control, Judgement, relation
+from . import observed
 from .comparisons import balance, definite, moving, outside
 from .instances import rooted, tilts
 from .instances.tilted import Tilted, plane, skewed
@@ -71,6 +72,7 @@ CLAIMS = (
             assumes=(definite,),
             exact=lambda: plane((0, 1), (0, 1), 2),
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.60",
@@ -96,6 +98,7 @@ CLAIMS = (
         exact=lambda: {"H = 2 I, P = e₁, ∇L = ε = e₂": plane((0, 1), (0, 1), 2)},
         worked="H = 2 and π = x = 1: (1 − 2)²/2 = 1/2, but 1/2 − 2 · 2 + 2 = −3/2.",
         strategy=tilts.roomy,
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.61a",
@@ -116,6 +119,7 @@ CLAIMS = (
             assumes=(definite,),
             exact=lambda: plane((0, 1), (0, 1), 2),
         ),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.61b",
@@ -134,6 +138,7 @@ CLAIMS = (
         exact=lambda: {"H = 2 I, P = e₁, ∇L = ε = e₂": plane((0, 1), (0, 1), 2)},
         worked="H = 2 and π = x = 1: (59) is 1 − 1/4 = 3/4, (61) is 2 − 1/4 = 7/4.",
         strategy=tilts.roomy,
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.62a",
@@ -245,6 +250,7 @@ CLAIMS = (
             "16: 64 − 32 = 32 against 64 − 2 = 62."
         ),
         strategy=tilts.roomy,
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.65",
@@ -265,6 +271,7 @@ CLAIMS = (
         exact=lambda: {"H = I/2, ∇L = e₂": _half()},
         worked="H = 1/2 and π = 1: 1/8 > 1/2 is false, and so is 1/8 − 1/4 > 0.",
         strategy=_halved,
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.66",
@@ -290,5 +297,6 @@ CLAIMS = (
         },
         worked="H = 1, π = 1, x = −1: −1 − 1/2 = −3/2 > 0.  With π = 0 and x = 1: −1/2 > 0.",
         strategy=tilts.roomy,
+        observe=observed.tilted,
     ),
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .. import linalg
 from ..claims import Claim, Judgement, relation
+from . import observed
 from .comparisons import balance, both_signs, definite, independent, outside
 from .instances import tilts, trainings
 from .instances.tilted import plane, skewed
@@ -33,6 +34,7 @@ CLAIMS = (
         exact=lambda: {"H = I, P = e₁": plane((0, 0), (0, 1))},
         worked="H = I₂, P = e₁: H_Φ = 1, of rank 1 = k, with the inverse 1.",
         strategy=lambda: (tilts.small(), tilts.structured()),
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.b",
@@ -62,6 +64,7 @@ CLAIMS = (
             "w₂w₁x with x = y = 1 at w = 0: H = [[0, −1], [−1, 0]], eigenvalues 1 and −1."
         ),
         strategy=trainings.trainings,
+        observe=observed.unregularised,
     ),
     Claim(
         id="T4.c",
@@ -86,6 +89,7 @@ CLAIMS = (
             "2.  H⁻¹e₁ = (2, 1) is outside."
         ),
         strategy=tilts.roomy,
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.d",
@@ -112,6 +116,7 @@ CLAIMS = (
             "1/2 = 1/2 at ε, and −1 − 1/2 = −3/2 at −ε."
         ),
         strategy=tilts.roomy,
+        observe=observed.tilted,
     ),
     Claim(
         id="T4.e",
@@ -138,5 +143,6 @@ CLAIMS = (
             "left."
         ),
         strategy=tilts.roomy,
+        observe=observed.tilted,
     ),
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ...models.activations import ACTIVATIONS
 from ...models.cache import Cache, digest
-from ...models.methods import IA3, BitFit, Head, LoRA, LoRAFA
+from ...models.methods import IA3, BitFit, Full, Head, LoRA, LoRAFA
 from ...models.methods import method as find_method
 from ...models.mlp import MLPConfig
 from ...models.transformer import TransformerConfig
@@ -30,6 +30,7 @@ from .instances.readaptations import (
     Readapted,
     Refused,
     Rises,
+    Unregularised,
 )
 from .measured import gauss_newton_quadratic, heads, pulled
 from .own_optima import OwnReadaptation
@@ -188,6 +189,15 @@ def tilted(tuning: FineTuning) -> Iterable[Observed]:
     gauss_newton = transformer and tuning.seed == 0 and isinstance(tuning.method, (BitFit, IA3))
     if gauss_newton or tangent(tuning):
         yield from _tilted_of(tuning)
+
+
+def unregularised(tuning: FineTuning) -> Iterable[Unregularised]:
+    """The Hessian of full fine-tuning at rest, less the ridge: that of the loss that is trained on."""
+    if carries(tuning) and isinstance(tuning.method, Full) and tuning.trainable.k == tuning.network.d:
+        rest = study_of(tuning).rest
+        low, high = rest.lower - RIDGE, rest.upper - RIDGE
+        note = f"at most so many: the least eigenvalue is in [{low:.6g}, {high:.6g}]"
+        yield Unregularised(tuning.network.d, low, high, note)
 
 
 # From the own optimum of a method

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from ...claims import MissingIngredient
 from ...pasteable import Pasteable
 from ..own_optima import OwnReadaptation
 from ..readaptation import Readaptation
@@ -434,3 +435,32 @@ class Refused(Pasteable):
     def disturbance_range(self) -> Fact:
         """Without a definite matrix nothing is known."""
         return self.definiteness
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Unregularised(Pasteable):
+    """The Hessian of the training loss alone, where training with a ridge came to rest.
+
+    Attributes:
+        d: the number of parameters.
+        lower: of the least eigenvalue, proved.
+        upper: likewise.
+        note: a sentence for the record.
+    """
+
+    d: int
+    lower: float
+    upper: float
+    note: str = ""
+    kind = "Hessian of a network"
+
+    @property
+    def positive(self) -> int:
+        """How many eigenvalues are positive, at most; all of them only if that is proved.
+
+        Raises:
+            MissingIngredient: the interval of the least eigenvalue holds 0.
+        """
+        if self.lower <= 0 < self.upper:
+            raise MissingIngredient("the sign of the least eigenvalue: its proved interval holds 0")
+        return self.d if self.lower > 0 else self.d - 1
