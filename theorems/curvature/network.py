@@ -17,6 +17,7 @@ from ...models import derivatives, tree
 from ...models.derivatives import Examples, Layered, NetworkLoss
 from ...models.training import hashable
 from .. import linalg
+from . import rank_one
 from .operator import BUDGET, Curvature, of_function
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def of_objective(
     """A curvature of a network's objective, by the product that was made of it."""
     value, gradient = derivatives.value_and_gradient(loss, point, data)
     linalg.require_judging_precision("the loss and its gradient at the point", value, gradient)
-    form = functools.partial(derivatives.dense_hessian, gauss_newton=gauss_newton)
+    given = loss, point, data, linear
     return of_function(
         linear,
         point.size,
@@ -177,7 +178,8 @@ def of_objective(
         memory=memory,
         operations=_operations(loss, data),
         gradient=np.asarray(gradient),
-        former=functools.partial(form, loss, point, data, linear),
+        former=functools.partial(derivatives.dense_hessian, *given, gauss_newton=gauss_newton),
+        restrictor=functools.partial(rank_one.restricted, *given, gauss_newton=gauss_newton),
         floor=float(data.decay) if gauss_newton else -math.inf,
     )
 
