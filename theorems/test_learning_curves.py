@@ -317,7 +317,7 @@ def trained():
     x = np.random.default_rng(0).normal(size=(400, 6))
     task = from_arrays(new=(x, (x[:, 0] + x[:, 1] > 0) + 2 * (x[:, 2] > 0.3)))
     return learning_curves(
-        mlp((6, 8, 4), jax.random.key(0), dtype="float64"),
+        mlp((6, 4), jax.random.key(0), dtype="float64"),
         task,
         [Full(), BitFit()],
         sizes=(8, 24, 72, 216),
@@ -339,11 +339,11 @@ def test_trained_curves_are_observed_curve_by_curve_and_pair_by_pair(trained):
     (pair,) = trained.pairs
     (instance,) = observed.pairs(pair)
     np.testing.assert_array_equal(instance.full, trained["full"].loss())
-    assert (instance.d, instance.k) == (92, 12)
+    assert (instance.d, instance.k) == (28, 4)
     assert next(observed.pairs(pair)) is instance, "kept for the next claim"
     assert list(observed.pairs(trained["full"])) == list(observed.curves(pair)) == []
     assert crossover(pair.full, pair.peft).seeds == 3
-    assert gains(pair.full, pair.peft).linear == 12 / 92
+    assert gains(pair.full, pair.peft).linear == 4 / 28
     for row in claims_curves._steps(instance):
         assert set(row) == {"layer", "full", "peft", "ratio", "low", "high"}
 
@@ -355,7 +355,7 @@ def test_printed_claims_on_trained_curves(trained):
     worth = (full[:, 0] - full[:, 3]) / 208, (peft[:, 0] - peft[:, 3]) / 208
     whole = list(observed.shares(pair))[-1]
     np.testing.assert_allclose(whole.gains, [one.mean() for one in worth], rtol=1e-12)
-    assert whole.standard_error == pytest.approx(error_of_mean(92 * worth[1] - 12 * worth[0]))
+    assert whole.standard_error == pytest.approx(error_of_mean(28 * worth[1] - 4 * worth[0]))
     assert list(observed.quotients(pair))[-1].standard_error == pytest.approx(
         error_of_mean(worth[1] - worth[0])
     )

@@ -183,7 +183,8 @@ def _reason(
         return f"the curves cross more than once: {read}"
     first, last = bracket
     if outcome is Crossing.NONE:
-        text = f"{better[int(signs[np.flatnonzero(signs)[0]])]} is better from {first} to {last} examples"
+        where = f"from {first} to {last}" if first < last else f"at {first}"
+        text = f"{better[int(signs[np.flatnonzero(signs)[0]])]} is better {where} examples"
         open_at = [str(int(n)) for n, s in zip(sizes, signs, strict=True) if not s]
         return text + (f"; open at {', '.join(open_at)}" if open_at else "")
     low, high = (span(end, sizes) for end in interval)
