@@ -178,7 +178,7 @@ def plot_damage(found: Readaptation, ax: Axes | None = None) -> Axes:
     ax.set(xscale="log", yscale="log", xlabel=_SHARE, ylim=(lowest, highest))
     ax.set_ylabel("rise of the loss on\nundisturbed data (nats)")
     end = f"for t < {found.flips_at:g}" if more.any() else "at every t"
-    ax.set_title(f"On clean data full fine-tuning loses more than {found.method} {end}")
+    ax.set_title(f"On clean data full fine-tuning loses more {end}")
     _legend_below(ax, columns=2)
     return ax
 

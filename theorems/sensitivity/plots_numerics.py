@@ -141,7 +141,7 @@ def plot_spectrum(
     ax.set_ylabel("share of the eigenvalues\nin a quarter of a decade")
     top = float(nodes[shown].max())
     above = float(weights[nodes > top / 100].sum())
-    ax.set_title(f"{100 * above:.2g} % of the eigenvalues are within two decades of the largest")
+    ax.set_title(f"{100 * above:.2g} % of the eigenvalues exceed a hundredth of the largest")
     _legend_below(ax)
     return ax
 
