@@ -125,9 +125,10 @@ CLAIMS = (
         judgement=Judgement.EMPIRICAL,
         reason="curves of trained networks: γ is measured, not ½ or 1 by assumption; some have no law",
         plain=(
-            "How the test loss of a fine-tuned network falls with the number of examples. Whether the curve "
-            "is well-behaved is asked first; only then are an exponent and a limit given, with intervals "
-            "over seeds. 'No misfit is seen' is no proof of a law."
+            "How the test loss of a network falls with the number of examples that it is fine-tuned on, for a "
+            "fixed number of steps. Whether the curve is well-behaved is asked first; only then are an "
+            "exponent and a limit given, with intervals over seeds. 'No misfit is seen' is no proof of a law, "
+            "and with more steps the exponent may be another."
         ),
         compare=_follows,
         exact=lambda: {
@@ -138,7 +139,6 @@ CLAIMS = (
         control=Control("the curve: with a bump on its way down", exact=bump),
         observe=observed.curves,
         along="examples",
-        on_extensions=True,
     ),
     Claim(
         id="T5.R23",
@@ -162,7 +162,6 @@ CLAIMS = (
         control=Control("the rate: a + √(p/N)/4 with equal limits, a ratio of √(k/d)", exact=slow),
         observe=observed.pairs,
         along="examples",
-        on_extensions=True,
         detail=_steps,
     ),
     Claim(
@@ -185,6 +184,5 @@ CLAIMS = (
         control=Control("the curves: parallel", exact=parallel),
         observe=observed.pairs,
         along="examples",
-        on_extensions=True,
     ),
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import linalg
 from ..claims import Assumption, Claim, Control, Judgement
+from . import observed
 from .comparisons import (
     bounded_by,
     decomposition,
@@ -214,6 +215,8 @@ CLAIMS = (
             "5/2: A + E = 7/2."
         ),
         strategy=lambda: (samples.means(), samples.lists(), regressions.regressions()),
+        observe=observed.trainings,
+        along="examples",
     ),
     Claim(
         id="T5.16",
@@ -312,5 +315,8 @@ CLAIMS = (
             "second. Gaussian regression with d = 2, k = 1, N = 4, b = 0: 1 against 1/6, the quotient is 6."
         ),
         strategy=lambda: (regressions.regressions(), rates.slow_rates()),
+        observe=observed.quotients,
+        along="examples",
+        on_extensions=True,
     ),
 )

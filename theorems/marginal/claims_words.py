@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from ..claims import Assumption, Claim, Control, Judgement
+from . import observed
 from .claims_printed import coin, unit_regression
 from .comparisons import judged, noisy
 from .instances import rates, regressions, samples
@@ -52,6 +53,8 @@ CLAIMS = (
         },
         worked="y = ±1, f = θ, N = 1: the fit is perfect, L_N = 0, and L* = 1 however long one trains.",
         strategy=lambda: (samples.means(), samples.lists(), regressions.regressions()),
+        observe=observed.trainings,
+        along="examples",
     ),
     Claim(
         id="T5.b",
@@ -83,6 +86,8 @@ CLAIMS = (
             "quarter of the parameters."
         ),
         strategy=lambda: (regressions.regressions(), rates.slow_rates()),
+        observe=observed.shares,
+        along="examples",
     ),
     Claim(
         id="T5.c",
@@ -135,5 +140,7 @@ CLAIMS = (
         },
         worked="d = 2, σ² = 1: from N = 4 to 5 the risk falls by 2/(1 · 2) = 1, then by 2/(2 · 3) = 1/3.",
         strategy=lambda: (regressions.regressions(), rates.slow_rates()),
+        observe=observed.further_gains,
+        along="examples",
     ),
 )
