@@ -125,10 +125,10 @@ CLAIMS = (
         judgement=Judgement.EMPIRICAL,
         reason="curves of trained networks: γ is measured, not ½ or 1 by assumption; some have no law",
         plain=(
-            "How the test loss of a network falls with the number of examples that it is fine-tuned on, for a "
-            "fixed number of steps. Whether the curve is well-behaved is asked first; only then are an "
-            "exponent and a limit given, with intervals over seeds. 'No misfit is seen' is no proof of a law, "
-            "and with more steps the exponent may be another."
+            "How the test loss of a network falls with the number of examples that it is fine-tuned on, for "
+            "a fixed number of steps. Whether the curve is well-behaved is asked first; only then are an "
+            "exponent and a limit given, with intervals over seeds. 'No misfit is seen' is no proof of a "
+            "law, and with more steps the exponent may be another."
         ),
         compare=_follows,
         exact=lambda: {
