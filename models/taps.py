@@ -14,6 +14,7 @@ per example. The second is read off the function itself, so networks of any libr
 is right is seen by comparing a product with a random vector. For other functions there is no such path.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -294,20 +295,25 @@ def _blocks_of(what: What, leaves: list[Array], rest: PyTree, chunk: tuple[Array
         bend = jax.linearize(lambda each: jax.grad(of_outputs)(each, y, weights), values)[1]
         pull = jax.linear_transpose(push, zeros)
         along = lambda moves: (pull(bend(push(moves)))[0], features)  # noqa: E731
+    ends = np.cumsum([0, *(layer.units for layer in layers)])
+
+    def of_unit(one_hot: Array) -> tuple[list[Array], list[Array]]:
+        parts = (one_hot[None, start:end] for start, end in itertools.pairwise(ends))
+        return along([jnp.broadcast_to(part, zero.shape) for part, zero in zip(parts, zeros, strict=True)])
+
+    bends, turns = jax.vmap(of_unit)(jnp.eye(ends[-1], dtype=weights.dtype))
     blocks = []
-    for m, layer in enumerate(layers):
-        moves = [jnp.zeros((layer.units, *zero.shape), zero.dtype) for zero in zeros]
-        moves[m] = moves[m] + jnp.eye(layer.units, dtype=weights.dtype)[:, None, :]
-        bends, turns = jax.vmap(along)(moves)
-        blocks.append(_own(features[m], bends[m]))
+    for m, (start, end) in enumerate(itertools.pairwise(ends)):
+        blocks.append(_own(features[m], bends[m][start:end]))
         above = slice(m + 1, None)
 
-        def columns(of_unit: tuple, given: Array = features[m], above: slice = above) -> list[Array]:
-            both = zip(features[above], bars[above], *of_unit, strict=True)
+        def columns(of_one: tuple, given: Array = features[m], above: slice = above) -> list[Array]:
+            both = zip(features[above], bars[above], *of_one, strict=True)
             return [_contracted(given, *each, turned=not gauss_newton) for each in both]
 
         if features[above]:
-            blocks += jax.lax.map(columns, (bends[above], turns[above]))
+            own = jax.tree.map(lambda each, s=start, e=end: each[s:e], (bends[above], turns[above]))
+            blocks += jax.lax.map(columns, own)
     return blocks
 
 
