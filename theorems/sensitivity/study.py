@@ -372,7 +372,7 @@ def differential(made: Reparameterization) -> Float[np.ndarray, "d k"]:
     def g(vector: Any) -> Any:
         return ravel_pytree(made.g(unravel(vector)))[0]
 
-    return np.asarray(jax.vmap(g)(phi + jnp.eye(phi.size)) - g(phi)).T
+    return np.asarray(jax.vmap(lambda unit: g(phi + unit) - g(phi))(jnp.eye(phi.size))).T
 
 
 def linear(method: Method, network: Network) -> bool:
