@@ -106,3 +106,30 @@ def small_grid():
         for network, methods in wanted.items()
         for tunings in reference.finetunings(network, methods=methods, seeds=(0,), cache=Cache())
     }
+
+
+@pytest.fixture(scope="session")
+def small_curves():
+    """Learning curves of two methods, on few sizes and with short training, made once and cached."""
+    from dataclasses import replace
+
+    from peftproof.models import reference
+    from peftproof.models.cache import Cache
+    from peftproof.models.methods import BitFit, Full
+    from peftproof.models.paired_curves import learning_curves
+    from peftproof.models.training import Settings
+
+    cache, chosen = Cache(), replace(reference.reference("mlp-tanh"), task="digits_noisy")
+    curves = learning_curves(
+        reference.pretrained(chosen, cache),
+        chosen.load_task(),
+        [Full(), BitFit()],
+        sizes=(20, 60, 200, 600, 1000),
+        learning_rates=lambda method: chosen.rates(method)[1:2],
+        settings=Settings(steps=400, batch_size=20, eval_every=100, patience=4),
+        cache=cache,
+    )
+    return {
+        (f"curve {place}", one.method.name if hasattr(one, "method") else one.peft.method.name): one
+        for place, one in enumerate(curves.subjects)
+    }

@@ -8,7 +8,7 @@ from importlib import import_module
 
 from .claims import Claim
 
-THEOREMS = ("subset", "capacity", "diminishing")
+THEOREMS = ("subset", "capacity", "diminishing", "sensitivity", "marginal")
 
 
 class Ledger:

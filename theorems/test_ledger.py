@@ -13,6 +13,7 @@ STANDING = [c for c in COMPARED if c.judgement.stands]
 EMPIRICAL = [c for c in COMPARED if c.judgement is Judgement.EMPIRICAL]
 WITNESSED = [c for c in STANDING + EMPIRICAL if c.exact]
 OBSERVED = [c for c in COMPARED if c.observe]
+TRAINED = {None: "small_grid", "examples": "small_curves"}
 
 
 def each(claims):
@@ -70,7 +71,7 @@ def test_negative_control_is_rejected(claim):
 
 @each(OBSERVED)
 def test_observed_on_trained_networks(claim, request):
-    trained = request.getfixturevalue("small_sweeps" if claim.along else "small_grid")
+    trained = request.getfixturevalue(TRAINED.get(claim.along, "small_sweeps"))
     seen = [(key, observed_evidence(claim, one)) for key, one in trained.items()]
     seen = [(key, evidence) for key, evidence in seen if evidence is not None]
     assert seen, "no trained network gives an instance of this claim"

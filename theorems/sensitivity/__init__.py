@@ -1,8 +1,9 @@
 """Theorem 4, sensitivity: what a disturbance of the data costs, and how much of it a method can take back.
 
 `residual_gap` is what re-adaptation leaves to PEFT and not to full fine-tuning, `clean_damage` what it costs
-on the clean data; `robustness` measures frozen networks on disturbed data, and `spread` the increments of
-the parameters.  `CLAIMS` is what the ledger collects.
+on the clean data.  `readapt` re-trains networks on ever more disturbed data beside that prediction,
+`robustness` measures frozen ones, and `spread` the increments of the parameters.  `CLAIMS` is what the ledger
+collects.
 """
 
 from . import (
@@ -10,18 +11,24 @@ from . import (
     claims_forms,
     claims_gap,
     claims_laws,
+    claims_path,
     claims_printed,
     claims_proof,
     claims_robustness,
     claims_slips,
     claims_squares,
     claims_words,
+    plots,
     plots_spread,
+    tables,
 )
 from .forms import Corrected57, corrected_57, dual_gap, gauss_newton_gap
 from .frozen import Frozen, Robustness, frozen, robustness
 from .gap import ResidualGap, residual_gap
 from .laws import CleanDamage, DistanceBounds, GapLaw, clean_damage, distance_bounds, gap_law, kantorovich
+from .own_optima import OwnOptimum, OwnReadaptation, own_optimum
+from .readapt import readapt
+from .readaptation import Readaptation, Readaptations
 from .spread import Spread, spread, spreads
 
 __all__ = [
@@ -31,6 +38,10 @@ __all__ = [
     "DistanceBounds",
     "Frozen",
     "GapLaw",
+    "OwnOptimum",
+    "OwnReadaptation",
+    "Readaptation",
+    "Readaptations",
     "ResidualGap",
     "Robustness",
     "Spread",
@@ -42,7 +53,10 @@ __all__ = [
     "gap_law",
     "gauss_newton_gap",
     "kantorovich",
+    "own_optimum",
+    "plots",
     "plots_spread",
+    "readapt",
     "residual_gap",
     "robustness",
     "spread",
@@ -50,7 +64,7 @@ __all__ = [
 ]
 
 TITLE = "Theorem 4 (sensitivity): what does a disturbance cost, and whom?"
-TABLES = ()
+TABLES = (tables.readaptation_table, tables.forms_table, tables.own_table)
 CLAIMS = (
     *claims_printed.CLAIMS,
     *claims_proof.CLAIMS,
@@ -61,5 +75,6 @@ CLAIMS = (
     *claims_slips.CLAIMS,
     *claims_laws.CLAIMS,
     *claims_convex.CLAIMS,
+    *claims_path.CLAIMS,
     *claims_robustness.CLAIMS,
 )
