@@ -18,7 +18,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree
 
-from . import taps, tree
+from . import layered, taps, tree
 from .network import Batch, Network, Outputs
 from .tasks import Split
 from .training import hashable
@@ -267,7 +267,8 @@ def _by_layers(
 ) -> Float[np.ndarray, "d d"] | None:
     rest, examples = loss.parts(data)
     leaves = list(tree.paths(unraveled(point, loss.shapes)).values())
-    found = taps.dense(loss, cross_entropy, leaves, rest, tuple(examples[:3]), gauss_newton)
+    what = taps.What(loss, cross_entropy, gauss_newton)
+    found = layered.dense(what, leaves, rest, tuple(examples[:3]))
     if found is None:
         return None
     added = loss.penalty_hessian(point, data)

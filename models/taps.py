@@ -1,4 +1,4 @@
-r"""The dense Hessian of a network whose parameters enter by matrix products, in far less than d products.
+r"""Networks whose parameters enter by matrix products: their second derivatives, in far less than d products.
 
 A parameter of a linear layer, $z = a K + b$, moves one unit of z, and $K_{aj}$ moves $z_{nj}$ of example n by
 the feature $a_{na}$ that the layer was given. So with $\delta_{mj'}$ for the derivative along "unit j' of
@@ -14,11 +14,9 @@ per example. The second is read off the function itself, so networks of any libr
 is right is seen by comparing a product with a random vector. For other functions there is no such path.
 """
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -26,9 +24,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 from jaxtyping import Array, Float, Int, PyTree
-
-ROOM = 2**26
-"""Bytes for the derivatives along all units, of as many examples at once as fit."""
 
 
 class Forward(Protocol):
@@ -196,49 +191,8 @@ def _row(old: tuple[int, ...], new: tuple[int, ...], name: str, settings: dict) 
     return name == "reshape" and math.prod(new) == new[-1]
 
 
-def dense(
-    network: Forward,
-    of_outputs: OfOutputs,
-    leaves: list[Array],
-    rest: PyTree,
-    examples: tuple[Array, Array, Array],
-    gauss_newton: bool = False,
-) -> Float[np.ndarray, "d d"] | None:
-    """The Hessian of a sum over examples in all leaves, raveled and behind each other; None without a path.
-
-    Args:
-        network: gives the outputs.
-        of_outputs: the loss.
-        leaves: vectors and matrices.
-        rest: what else `network.forward` needs.
-        examples: x, y and weights, p of each.
-        gauss_newton: the Gauss-Newton matrix instead, whose formula is that of a function that is linear in
-            the shifts of the layers.
-    """
-    x, y, weights = examples
-    try:
-        layers = _layers(network, leaves, rest, x)
-    except UntappedError:
-        return None
-    units, inputs = (sum(getattr(layer, name) for layer in layers) for name in ("units", "inputs"))
-    chunks = -(-len(y) // max(1, min(len(y), ROOM // (8 * units * (units + inputs)))))
-    found = _blocks((network, of_outputs, gauss_newton), leaves, rest, _chunked((x, y, weights), chunks))
-    starts = list(np.cumsum([0, *(leaf.size for leaf in leaves)])[:-1])
-    out, blocks = np.empty((sum(leaf.size for leaf in leaves),) * 2), iter(found)
-    for m, lower in enumerate(layers):
-        for upper in layers[m:]:
-            block = np.asarray(next(blocks))
-            if upper is lower:
-                block = _unpacked(block, lower.units, lower.inputs)
-            rows, columns = lower.places(starts).T.ravel(), upper.places(starts).ravel()
-            block = block.reshape(len(rows), len(columns))
-            out[np.ix_(rows, columns)] = block
-            out[np.ix_(columns, rows)] = block.T
-    return out
-
-
-def _layers(network: Forward, leaves: list[Array], rest: PyTree, x: Array) -> list[Layer]:
-    """The layers with the shapes of their features."""
+def layers_of(network: Forward, leaves: list[Array], rest: PyTree, x: Array) -> list[Layer] | None:
+    """The layers with the shapes of their features; None if a parameter is used in another way."""
     met = []
 
     def shapes(leaves: list[Array], rest: PyTree, x: Array) -> Array:
@@ -246,39 +200,47 @@ def _layers(network: Forward, leaves: list[Array], rest: PyTree, x: Array) -> li
         met.extend(layers)
         return outputs
 
-    jax.eval_shape(shapes, leaves, rest, x)
+    try:
+        jax.eval_shape(shapes, leaves, rest, x)
+    except UntappedError:
+        return None
     return met
 
 
-def _chunked(examples: tuple[Array, ...], chunks: int) -> tuple[Array, ...]:
-    """Examples in equal chunks; what is missing in the last one is the last example with the weight 0."""
-    x, y, weights = examples
-    missing = -len(y) % chunks
-    x, y = (jnp.concatenate([each, jnp.repeat(each[-1:], missing, axis=0)]) for each in (x, y))
-    weights = jnp.concatenate([weights, jnp.zeros(missing, weights.dtype)])
-    return tuple(each.reshape(chunks, -1, *each.shape[1:]) for each in (x, y, weights))
+class What(NamedTuple):
+    """All that decides what is compiled, apart from shapes.
+
+    Attributes:
+        network: gives the outputs.
+        of_outputs: the loss.
+        gauss_newton: whether the Gauss-Newton matrix is meant, as if the outputs and the features were linear
+            in the shifts of the layers.
+    """
+
+    network: Forward
+    of_outputs: OfOutputs
+    gauss_newton: bool
 
 
-What = tuple[Forward, OfOutputs, bool]
+class Linearised(NamedTuple):
+    r"""The derivatives of examples in the values of the layers, in lists with an entry to a layer.
+
+    Attributes:
+        features: with the 1 of a bias, (c, inputs).
+        bars: $\bar z$, (c, units).
+        along: maps moves of the values, (c, units), to the derivatives of the bars and of the features along
+            them; those of the features are zero for the Gauss-Newton matrix.
+    """
+
+    features: list[Array]
+    bars: list[Array]
+    along: Callable[[list[Array]], tuple[list[Array], list[Array]]]
 
 
-@partial(jax.jit, static_argnums=0)
-def _blocks(what: What, leaves: list[Array], rest: PyTree, chunks: tuple[Array, ...]) -> list[Array]:
-    """For each m the packed block (m, m), then (l, m), l > m: (units, inputs of m, inputs, units of l)."""
-
-    def of_chunk(chunk: tuple[Array, ...]) -> list[Array]:
-        return _blocks_of(what, leaves, rest, chunk)
-
-    def added(total: list[Array], chunk: tuple[Array, ...]) -> tuple[list[Array], None]:
-        return jax.tree.map(jnp.add, total, of_chunk(chunk)), None
-
-    shapes = jax.eval_shape(of_chunk, jax.tree.map(lambda each: each[0], chunks))
-    return jax.lax.scan(added, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), chunks)[0]
-
-
-def _blocks_of(what: What, leaves: list[Array], rest: PyTree, chunk: tuple[Array, ...]) -> list[Array]:
-    (network, of_outputs, gauss_newton), (x, y, weights) = what, chunk
-    layers = _layers(network, leaves, rest, x)
+def linearised(what: What, leaves: list[Array], rest: PyTree, part: tuple[Array, Array, Array]) -> Linearised:
+    """Run the network forward and backward on x, y and weights, once; to be traced."""
+    (network, of_outputs, gauss_newton), (x, y, weights) = what, part
+    _, layers = run(network, leaves, rest, x)
     zeros = [jnp.zeros((len(y), layer.units), weights.dtype) for layer in layers]
 
     def outputs(shifts: list[Array]) -> tuple[Array, list[Array]]:
@@ -290,59 +252,18 @@ def _blocks_of(what: What, leaves: list[Array], rest: PyTree, chunk: tuple[Array
         return of_outputs(values, y, weights), features
 
     (bars, features), along = jax.linearize(jax.grad(value, has_aux=True), zeros)
-    if gauss_newton:
-        values, push = jax.linearize(lambda shifts: outputs(shifts)[0], zeros)
-        bend = jax.linearize(lambda each: jax.grad(of_outputs)(each, y, weights), values)[1]
-        pull = jax.linear_transpose(push, zeros)
-        along = lambda moves: (pull(bend(push(moves)))[0], features)  # noqa: E731
-    ends = np.cumsum([0, *(layer.units for layer in layers)])
-
-    def of_unit(one_hot: Array) -> tuple[list[Array], list[Array]]:
-        parts = (one_hot[None, start:end] for start, end in itertools.pairwise(ends))
-        return along([jnp.broadcast_to(part, zero.shape) for part, zero in zip(parts, zeros, strict=True)])
-
-    bends, turns = jax.vmap(of_unit)(jnp.eye(ends[-1], dtype=weights.dtype))
-    blocks = []
-    for m, (start, end) in enumerate(itertools.pairwise(ends)):
-        blocks.append(_own(features[m], bends[m][start:end]))
-        above = slice(m + 1, None)
-
-        def columns(of_one: tuple, given: Array = features[m], above: slice = above) -> list[Array]:
-            both = zip(features[above], bars[above], *of_one, strict=True)
-            return [_contracted(given, *each, turned=not gauss_newton) for each in both]
-
-        if features[above]:
-            own = jax.tree.map(lambda each, s=start, e=end: each[s:e], (bends[above], turns[above]))
-            blocks += jax.lax.map(columns, own)
-    return blocks
+    if not gauss_newton:
+        return Linearised(features, bars, along)
+    values, push = jax.linearize(lambda shifts: outputs(shifts)[0], zeros)
+    bend = jax.linearize(lambda each: jax.grad(of_outputs)(each, y, weights), values)[1]
+    pull, none = jax.linear_transpose(push, zeros), jax.tree.map(jnp.zeros_like, features)
+    return Linearised(features, bars, lambda moves: (pull(bend(push(moves)))[0], none))
 
 
-def _own(feature: Array, bends: Array) -> Float[Array, "unit_pairs input_pairs"]:
-    """The formula for a layer and itself: symmetric in the units and in the inputs, so for pairs of them."""
-    units, inputs = np.triu_indices(len(bends)), np.triu_indices(feature.shape[1])
-    of_units = bends.transpose(1, 0, 2)[:, units[0], units[1]]
-    return of_units.T @ (feature[:, inputs[0]] * feature[:, inputs[1]])
-
-
-def _unpacked(block: Float[np.ndarray, "unit_pairs input_pairs"], units: int, inputs: int) -> np.ndarray:
-    """All pairs, (units, inputs, inputs, units)."""
-    of_units, of_inputs = (_pair_numbers(n).ravel() for n in (units, inputs))
-    whole = block[:, of_inputs][of_units].reshape(units, units, inputs, inputs)
-    return whole.transpose(0, 2, 3, 1)
-
-
-def _pair_numbers(n: int) -> Int[np.ndarray, "n n"]:
-    """Where an unordered pair is in the order of `triu_indices`."""
-    numbers, (i, j) = np.empty((n, n), int), np.triu_indices(n)
-    numbers[i, j] = numbers[j, i] = np.arange(len(i))
-    return numbers
-
-
-def _contracted(
-    given: Array, feature: Array, bar: Array, bend: Array, turn: Array, *, turned: bool
-) -> Float[Array, "given feature units"]:
-    """One unit of the formula at the top, (inputs of m, inputs of l, units of l)."""
-    each = feature[:, :, None] * bend[:, None, :]
-    if turned:
-        each = each + turn[:, :, None] * bar[:, None, :]
-    return jnp.tensordot(given, each, (0, 0))
+def chunked(examples: tuple[Array, Array, Array], chunks: int) -> tuple[Array, Array, Array]:
+    """x, y and weights in equal chunks, the last one filled up with an example that weighs nothing."""
+    x, y, weights = examples
+    missing = -len(y) % chunks
+    x, y = (jnp.concatenate([each, jnp.repeat(each[-1:], missing, axis=0)]) for each in (x, y))
+    weights = jnp.concatenate([weights, jnp.zeros(missing, weights.dtype)])
+    return tuple(each.reshape(chunks, -1, *each.shape[1:]) for each in (x, y, weights))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from peftproof.models import derivatives, taps
+from peftproof.models import derivatives, layered, taps
 from peftproof.models.derivatives import NetworkLoss
 from peftproof.models.methods import LoRA
 from peftproof.models.mlp import mlp_from_arrays
@@ -117,8 +117,7 @@ def test_the_dense_hessian_is_that_of_the_definition(split, make, way):
 def test_other_uses_of_parameters_have_no_way_by_layers(name):
     network = UNTAPPED[name]()
     loss, x = NetworkLoss.of(network), jnp.zeros((2, 4, 3) if name == "tokens" else (2, 5))
-    with pytest.raises(taps.UntappedError):
-        taps.run(loss, jax.tree.leaves(network.params), None, x)
+    assert taps.layers_of(loss, jax.tree.leaves(network.params), None, x) is None
 
 
 def test_the_gauss_newton_matrix_is_that_of_the_definition(split):
@@ -141,9 +140,10 @@ def test_examples_in_several_chunks_are_summed_up(split, monkeypatch):
     loss, _, data = given(network, split)
     leaves = jax.tree.leaves(network.params)
     examples = (data.x, data.y, data.weights)
-    whole = taps.dense(loss, derivatives.cross_entropy, leaves, None, examples)
-    monkeypatch.setattr(taps, "ROOM", 8 * 13 * 30 * 4)
-    near(taps.dense(loss, derivatives.cross_entropy, leaves, None, examples), whole)
+    what = taps.What(loss, derivatives.cross_entropy, False)
+    whole = layered.dense(what, leaves, None, examples)
+    monkeypatch.setattr(layered, "ROOM", 8 * 13 * 30 * 4)
+    near(layered.dense(what, leaves, None, examples), whole)
 
 
 def test_a_wrong_result_layer_by_layer_is_not_believed(split, monkeypatch):

@@ -87,15 +87,17 @@ def restricted(
         return None
     leaves = list(tree.paths(derivatives.unraveled(point, loss.shapes)).values())
     rest, examples = loss.parts(data)
-    layers = _layers(loss, leaves, rest, examples.x)
+    layers = taps.layers_of(loss, leaves, rest, examples.x)
     families = None if layers is None else families_of(layers, leaves, directions)
     if families is None:
         return None
     numbers, factors = (tuple(getattr(one, name) for one in families) for name in ("layer", "factors"))
     size = sum(layer.units for layer in layers), sum(layer.inputs for layer in layers)
     whole = np.zeros((directions.shape[1], directions.shape[1]))
-    for part in _parts(examples, ROOM // (8 * size[0] * sum(size))):
-        blocks = iter(_blocks((loss, gauss_newton, numbers), leaves, rest, part, factors))
+    of, p = taps.What(loss, derivatives.cross_entropy, gauss_newton), len(examples.y)
+    chunks = -(-p // max(1, ROOM // (8 * size[0] * sum(size))))
+    for part in zip(*taps.chunked(tuple(examples[:3]), chunks), strict=True):
+        blocks = iter(_blocks((of, numbers), leaves, rest, part, factors))
         for number, first in enumerate(families):
             for second in families[number:]:
                 whole[np.ix_(first.columns, second.columns)] += np.asarray(next(blocks))
@@ -147,56 +149,21 @@ def families_of(
     return None if sum(len(one.factors.left) * len(one.factors.right) for one in found) > d else found
 
 
-def _layers(loss: Layered, leaves: list[Any], rest: Any, x: Any) -> list[taps.Layer] | None:
-    met = []
-    try:
-        jax.eval_shape(lambda *given: met.extend(taps.run(loss, *given)[1]), leaves, rest, x)
-    except taps.UntappedError:
-        return None
-    return met
-
-
-def _parts(examples: derivatives.Examples, room: int) -> list[tuple[np.ndarray, ...]]:
-    """x, y and weights in parts of one size, the last one filled up with an example that weighs nothing."""
-    x, y, weights = (np.asarray(each) for each in examples[:3])
-    count = -(-len(y) // max(1, room))
-    missing = -len(y) % count
-    x, y = (np.concatenate([each, np.repeat(each[-1:], missing, axis=0)]) for each in (x, y))
-    parts = (np.split(each, count) for each in (x, y, np.append(weights, np.zeros(missing))))
-    return list(zip(*parts, strict=True))
-
-
 @partial(jax.jit, static_argnums=0)
 def _blocks(
-    what: tuple[Layered, bool, tuple[int, ...]],
+    what: tuple[taps.What, tuple[int, ...]],
     leaves: list[Any],
     rest: Any,
     part: tuple[Any, Any, Any],
     factors: tuple[Factors, ...],
 ) -> list[Any]:
     """Pᵀ A P for each family and those behind it, as a sum over the examples of a part."""
-    (loss, gauss_newton, numbers), (x, y, weights) = what, part
-    _, layers = taps.run(loss, leaves, rest, x)
-    zeros = [jnp.zeros((len(y), layer.units)) for layer in layers]
-
-    def outputs(shifts: list[Any]) -> tuple[Any, list[Any]]:
-        values, met = taps.run(loss, leaves, rest, x, shifts)
-        return values, [layer.all_features() for layer in met]
-
-    def value(shifts: list[Any]) -> tuple[Any, list[Any]]:
-        values, features = outputs(shifts)
-        return derivatives.cross_entropy(values, y, weights), features
-
-    (bars, features), along = jax.linearize(jax.grad(value, has_aux=True), zeros)
-    if gauss_newton:
-        values, push = jax.linearize(lambda shifts: outputs(shifts)[0], zeros)
-        bend = jax.linearize(lambda each: jax.grad(derivatives.cross_entropy)(each, y, weights), values)[1]
-        pull = jax.linear_transpose(push, zeros)
-        along = lambda moves: (pull(bend(push(moves)))[0], features)  # noqa: E731
+    of, numbers = what
+    features, bars, along = taps.linearised(of, leaves, rest, part)
     blocks = []
     for at, (m, first) in enumerate(zip(numbers, factors, strict=True)):
         # The directions that the family can move its layer in, and no others.
-        moves = [jnp.zeros((len(first.right), *zero.shape)) for zero in zeros]
+        moves = [jnp.zeros((len(first.right), *bar.shape)) for bar in bars]
         moves[m] = moves[m] + first.right[:, None, :]
         bends, turns = jax.vmap(along)(moves)
         one = features[m] @ first.left.T
@@ -204,7 +171,7 @@ def _blocks(
             two = features[other] @ second.left.T
             chosen = first.lefts[:, None], second.lefts, first.rights[:, None], second.rights
             block = _sums(one, two, bends[other] @ second.right.T)[chosen]
-            if other > m and not gauss_newton:
+            if other > m and not of.gauss_newton:
                 two = bars[other] @ second.right.T
                 chosen = first.lefts[:, None], second.rights, first.rights[:, None], second.lefts
                 block = block + _sums(one, two, turns[other] @ second.left.T)[chosen]

@@ -1,0 +1,118 @@
+"""The dense Hessian of a network of linear layers, block by block; the formula is that of `taps`."""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from .taps import What, chunked, layers_of, linearised
+
+ROOM = 2**26
+"""Bytes for the derivatives along all units, of as many examples at once as fit."""
+
+
+def dense(
+    what: What, leaves: list[Array], rest: PyTree, examples: tuple[Array, Array, Array]
+) -> Float[np.ndarray, "d d"] | None:
+    """The matrix in all leaves, raveled and behind each other; None if there is no way by layers.
+
+    Args:
+        what: of which network, and which matrix.
+        leaves: its parameters, vectors and matrices.
+        rest: what else `what.network.forward` needs.
+        examples: x, y and weights, p of each.
+    """
+    layers = layers_of(what.network, leaves, rest, examples[0])
+    if layers is None:
+        return None
+    p, units, inputs = (
+        len(examples[1]),
+        sum(each.units for each in layers),
+        sum(each.inputs for each in layers),
+    )
+    chunks = -(-p // max(1, min(p, ROOM // (8 * units * (units + inputs)))))
+    blocks = iter(_blocks(what, leaves, rest, chunked(examples, chunks)))
+    starts = list(np.cumsum([0, *(leaf.size for leaf in leaves)])[:-1])
+    out = np.empty((sum(leaf.size for leaf in leaves),) * 2)
+    for m, lower in enumerate(layers):
+        for upper in layers[m:]:
+            block = np.asarray(next(blocks))
+            if upper is lower:
+                block = _unpacked(block, lower.units, lower.inputs)
+            rows, columns = lower.places(starts).T.ravel(), upper.places(starts).ravel()
+            block = block.reshape(len(rows), len(columns))
+            out[np.ix_(rows, columns)] = block
+            out[np.ix_(columns, rows)] = block.T
+    return out
+
+
+@partial(jax.jit, static_argnums=0)
+def _blocks(what: What, leaves: list[Array], rest: PyTree, chunks: tuple[Array, ...]) -> list[Array]:
+    """For each m the packed block (m, m), then (l, m), l > m: (units, inputs of m, inputs, units of l)."""
+
+    def of_chunk(chunk: tuple[Array, ...]) -> list[Array]:
+        return _blocks_of(what, leaves, rest, chunk)
+
+    def added(total: list[Array], chunk: tuple[Array, ...]) -> tuple[list[Array], None]:
+        return jax.tree.map(jnp.add, total, of_chunk(chunk)), None
+
+    shapes = jax.eval_shape(of_chunk, jax.tree.map(lambda each: each[0], chunks))
+    return jax.lax.scan(added, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), chunks)[0]
+
+
+def _blocks_of(what: What, leaves: list[Array], rest: PyTree, chunk: tuple[Array, ...]) -> list[Array]:
+    features, bars, along = linearised(what, leaves, rest, chunk)
+    ends = np.cumsum([0, *(bar.shape[1] for bar in bars)])
+
+    def of_unit(one_hot: Array) -> tuple[list[Array], list[Array]]:
+        parts = (one_hot[None, start:end] for start, end in itertools.pairwise(ends))
+        return along([jnp.broadcast_to(part, bar.shape) for part, bar in zip(parts, bars, strict=True)])
+
+    bends, turns = jax.vmap(of_unit)(jnp.eye(ends[-1], dtype=bars[0].dtype))
+    blocks = []
+    for m, (start, end) in enumerate(itertools.pairwise(ends)):
+        blocks.append(_own(features[m], bends[m][start:end]))
+        above = slice(m + 1, None)
+
+        def columns(of_one: tuple, given: Array = features[m], above: slice = above) -> list[Array]:
+            both = zip(features[above], bars[above], *of_one, strict=True)
+            return [_contracted(given, *each, turned=not what.gauss_newton) for each in both]
+
+        if features[above]:
+            own = jax.tree.map(lambda each, s=start, e=end: each[s:e], (bends[above], turns[above]))
+            blocks += jax.lax.map(columns, own)
+    return blocks
+
+
+def _own(feature: Array, bends: Array) -> Float[Array, "unit_pairs input_pairs"]:
+    """The formula for a layer and itself: symmetric in the units and in the inputs, so for pairs of them."""
+    units, inputs = np.triu_indices(len(bends)), np.triu_indices(feature.shape[1])
+    of_units = bends.transpose(1, 0, 2)[:, units[0], units[1]]
+    return of_units.T @ (feature[:, inputs[0]] * feature[:, inputs[1]])
+
+
+def _unpacked(block: Float[np.ndarray, "unit_pairs input_pairs"], units: int, inputs: int) -> np.ndarray:
+    """All pairs, (units, inputs, inputs, units)."""
+    of_units, of_inputs = (_pair_numbers(n).ravel() for n in (units, inputs))
+    whole = block[:, of_inputs][of_units].reshape(units, units, inputs, inputs)
+    return whole.transpose(0, 2, 3, 1)
+
+
+def _pair_numbers(n: int) -> Int[np.ndarray, "n n"]:
+    """Where an unordered pair is in the order of `triu_indices`."""
+    numbers, (i, j) = np.empty((n, n), int), np.triu_indices(n)
+    numbers[i, j] = numbers[j, i] = np.arange(len(i))
+    return numbers
+
+
+def _contracted(
+    given: Array, feature: Array, bar: Array, bend: Array, turn: Array, *, turned: bool
+) -> Float[Array, "given feature units"]:
+    """One unit of the formula at the top, (inputs of m, inputs of l, units of l)."""
+    each = feature[:, :, None] * bend[:, None, :]
+    if turned:
+        each = each + turn[:, :, None] * bar[:, None, :]
+    return jnp.tensordot(given, each, (0, 0))
