@@ -129,7 +129,8 @@ def plot_gains(found: Gains, ax: Axes | None = None, *, name: str = "PEFT") -> A
     r"""Draw the measured ratio of what examples gain, step by step over N, beside its three predictions.
 
     A marker stands for the examples between two sizes, of which its horizontal line tells the span; vertical
-    bars are intervals over seeds.  The band is the ratio over the whole range.
+    bars are intervals over seeds.  The band is the ratio over the whole range.  Steps at which no gain of full
+    fine-tuning is established have no ratio; the legend counts them.
 
     Args:
         found: what `gains` gives.
@@ -153,7 +154,7 @@ def plot_gains(found: Gains, ax: Axes | None = None, *, name: str = "PEFT") -> A
         label = f"$(1 + b^2/\\sigma^2)k/d$ = {found.model:.2g} ({_ends(found.model_interval)})"
         ax.axhline(found.model, color=COLOURS[0], linestyle="-", linewidth=1.4, label=label)
     if missing := len(steps) - len(known):
-        ax.plot([], [], " ", label=f"not drawn (no gain of full known): {missing} of {len(steps)}")
+        ax.plot([], [], " ", label=f"not drawn: {missing} of {len(steps)}")
     ax.set(xscale="log", xlabel=EXAMPLES, xlim=(whole.first / 1.1, whole.last * 1.1))
     ax.set_ylabel(f"gain of {name} over that of {FULL}\n(a ratio, per example)")
     told = "no gain of full fine-tuning is established"
@@ -300,4 +301,4 @@ def _long(name: str) -> str:
 
 
 def _ends(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:.2g} to {interval[1]:.2g}"
+    return " to ".join("∞" if math.isinf(end) else f"{end:.2g}" for end in interval)
