@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ...models import tree
 from ...models.methods import Head
 from ...models.training import hashable
-from .. import memo
+from .. import linalg, memo
 from ..claims import MissingIngredient
 from ..rademacher import CROSS_ENTROPY, of_losses
 from .bounds import clipped_cross_entropy, uniform_bound
@@ -125,19 +126,28 @@ def logit_losses(tuning: FineTuning) -> Iterable[Composed]:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _last_layer(
     apply: Callable, made: Any, phi: Any, theta: Params, x: Float[Array, "p ..."]
-) -> tuple[Float[Array, "p m"], Any]:
-    """Outputs, and their derivative by the last layer: affine in it, so that this is the whole class."""
+) -> tuple[Float[Array, "p m"], Any, Float[Array, "p m"]]:
+    """Outputs, the derivative of their sum by the last layer, and outputs with a last layer moved by Φ."""
 
-    def one(inputs: Array) -> Any:
-        return jax.jacrev(lambda p: apply(made.apply(theta, p), inputs[None]).ravel())(phi)
+    def total(p: Any, inputs: Array) -> Array:
+        return apply(made.apply(theta, p), inputs[None]).sum()
 
-    return apply(theta, x), jax.vmap(one)(x)
+    zero = jax.tree.map(jnp.zeros_like, phi)
+    slopes = jax.vmap(lambda inputs: jax.grad(total)(zero, inputs))(x)
+    return apply(theta, x), slopes, apply(made.apply(theta, phi), x)
 
 
-@functools.partial(memo.latest, key=lambda network: (id(network.apply), network.architecture))
+def _shapes(network: Network) -> tuple:
+    """What tells two networks apart for a map g: what they compute, and the shapes of their parameters."""
+    leaves = tree.paths(network.params).items()
+    return network.apply, network.architecture, tuple((path, leaf.shape) for path, leaf in leaves)
+
+
+@functools.partial(memo.latest, key=_shapes)
 def _head(network: Network) -> tuple[Any, Any]:
-    made = Head().reparameterize(network)
-    return made, jax.tree.map(jnp.zeros_like, made.init(jax.random.key(0)))
+    """The map of linear probing, and a random Φ."""
+    made, rng = Head().reparameterize(network), np.random.default_rng(0)
+    return made, jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), made.template)
 
 
 def last_layers(tuning: FineTuning) -> Iterable[HeldOut]:
@@ -149,17 +159,13 @@ def last_layers(tuning: FineTuning) -> Iterable[HeldOut]:
     Raises:
         MissingIngredient: a network whose last layer is not known.
     """
-    try:
-        made, zero = _head(tuning.network)
-    except ValueError as error:
-        raise MissingIngredient(f"the last layer of the network: {error}") from None
     test, m = tuning.task.new.test, tuning.task.classes
-    outputs, J = _affine(tuning, made, zero)
+    outputs, features = _affine(tuning)
     half, rows = len(test) // 2, []
     for radius in RADII:
-        v = _fitted(J[:half], outputs[:half], test.y[:half], radius)
-        losses = clipped_cross_entropy(outputs + J @ v, test.y, math.log(m))
-        complexity = of_losses(radius * float(np.linalg.norm(J[:half])) / half, CROSS_ENTROPY)
+        v = _fitted(features[:half], outputs[:half], test.y[:half], radius)
+        losses = clipped_cross_entropy(outputs + _moved(features, v), test.y, math.log(m))
+        complexity = of_losses(radius * float(np.linalg.norm(features[:half])) / half, CROSS_ENTROPY)
         rows.append((float(losses[:half].mean()), float(losses[half:].mean()), complexity))
     share = DELTA / (2 * len(RADII))
     bounds = [
@@ -175,24 +181,42 @@ def last_layers(tuning: FineTuning) -> Iterable[HeldOut]:
     yield HeldOut(limits, np.array([bound.total for bound in bounds]), shown, note)
 
 
-def _affine(tuning: FineTuning, made: Any, zero: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Outputs at all test examples, (p, m), and their derivative by the last layer, (p, m, q)."""
+def _affine(tuning: FineTuning) -> tuple[Float[np.ndarray, "p m"], Float[np.ndarray, "p n m"]]:
+    """Outputs at all test examples, and how each output moves with its own column of the last layer.
+
+    Raises:
+        MissingIngredient: the last layer is not known, or is no matrix with a column to an output.
+    """
+    try:
+        made, phi = _head(tuning.network)
+    except ValueError as error:
+        raise MissingIngredient(f"the last layer of the network: {error}") from None
     x = jnp.asarray(tuning.task.new.test.x)
-    outputs, slopes = _last_layer(hashable(tuning.network.apply), made, zero, tuning.theta, x)
-    leaves = [np.asarray(leaf).reshape(*outputs.shape, -1) for leaf in jax.tree.leaves(slopes)]
-    return np.asarray(outputs), np.concatenate(leaves, axis=2)
+    outputs, slopes, moved = _last_layer(hashable(tuning.network.apply), made, phi, tuning.theta, x)
+    outputs, flat = np.asarray(outputs), [np.asarray(leaf) for leaf in jax.tree.leaves(slopes)]
+    features = np.concatenate([leaf.reshape(len(x), -1, outputs.shape[1]) for leaf in flat], axis=1)
+    v = np.concatenate([leaf.reshape(-1, outputs.shape[1]) for leaf in jax.tree.leaves(phi)])
+    off = np.abs(outputs + _moved(features, v) - moved).max()
+    if off > linalg.gamma(v.size**2) * (np.abs(moved).max() + np.abs(outputs).max()):
+        raise MissingIngredient("a last layer in which each output has a column of its own")
+    return outputs, features
 
 
-def _fitted(J: np.ndarray, outputs: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
+def _moved(features: Float[np.ndarray, "p n m"], v: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "p m"]:
+    return np.einsum("pnm,nm->pm", features, v)
+
+
+def _fitted(
+    features: Float[np.ndarray, "p n m"], outputs: Float[np.ndarray, "p m"], y: np.ndarray, radius: float
+) -> Float[np.ndarray, "n m"]:
     """Projected gradient descent on cross-entropy over ‖v‖ ≤ B; any v of the ball would do for the bound."""
-    v, hot = np.zeros(J.shape[2]), np.eye(J.shape[1])[y]
-    # J is one block of features to an output, and the curvature of cross-entropy is at most 1/2.
-    step = 2 * len(y) * J.shape[1] / (float(np.linalg.norm(J)) ** 2 or 1.0)
+    v, hot = np.zeros(features.shape[1:]), np.eye(outputs.shape[1])[y]
+    # The features of all outputs are the same, and the curvature of cross-entropy is at most 1/2.
+    step = 2 * len(y) * outputs.shape[1] / (float(np.linalg.norm(features)) ** 2 or 1.0)
     for _ in range(_STEPS):
-        logits = outputs + J @ v
+        logits = outputs + _moved(features, v)
         chances = np.exp(logits - logits.max(axis=1, keepdims=True))
         off = chances / chances.sum(axis=1, keepdims=True) - hot
-        slope = off.ravel() @ J.reshape(-1, J.shape[2]) / len(y)
-        v = v - step * slope
+        v = v - step * np.einsum("pm,pnm->nm", off, features) / len(y)
         v = v * (radius / max(float(np.linalg.norm(v)), radius))
     return v

@@ -5,7 +5,6 @@ Tangent classes at the trained parameters, and first layers at LoRA's rank, both
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from ...models import tree
 from ...models.methods import LoRA
 from ...models.mlp import MLPConfig
 from .. import memo
+from ..claims import MissingIngredient
 from ..rademacher import (
     Ball,
     Compared,
@@ -34,8 +34,11 @@ from .instances.networks import SampledClass, SampledPart, SampledRanks, Tangent
 
 if TYPE_CHECKING:
     from ...models.finetuning import FineTuning
+    from ...models.methods import Phi
+    from ...models.tasks import Task
 
-_INPUTS = 24
+_INPUTS = 16
+_LAYER_INPUTS = 24
 _DRAWS = 1024
 
 
@@ -46,8 +49,20 @@ def _part_of(tuning: FineTuning) -> bool:
 
 @memo.latest
 def _tangent(tuning: FineTuning) -> Tangent:
+    return _tangent_at(tuning, tuning.phi)
+
+
+def _tangent_at(tuning: FineTuning, phi: Phi) -> Tangent:
+    """The tangent classes.
+
+    Raises:
+        MissingIngredient: a derivative that is too large to form, or a rank of Dg(Φ) that nothing decides.
+    """
     x = tuning.task.new.train.x[:_INPUTS]
-    return tangent(tuning.network, x, tuning.reparameterization, tuning.phi)
+    try:
+        return tangent(tuning.network, x, tuning.reparameterization, phi)
+    except ValueError as error:
+        raise MissingIngredient(f"the tangent class: {error}") from None
 
 
 @memo.latest
@@ -91,9 +106,8 @@ def tangent_parts(tuning: FineTuning) -> Iterable[SampledPart]:
 def tangent_ratios(tuning: FineTuning) -> Iterable[TangentRatio]:
     """The same ratio at the trained Φ and at the usual start, where g has fewer directions."""
     if _part_of(tuning):
-        made, x = tuning.reparameterization, tuning.task.new.train.x[:_INPUTS]
-        start = made.init(jax.random.key(tuning.seed))
-        first = compared(tangent(tuning.network, x, made, start), jax.random.key(0), draws=_DRAWS)
+        start = tuning.reparameterization.init(jax.random.key(tuning.seed))
+        first = compared(_tangent_at(tuning, start), jax.random.key(0), draws=_DRAWS)
         both = _compared(tuning), first
         shown = _statistics(both[0]) | _statistics(first, "start: ")
         ranks = " and ".join(str(one.rank) for one in both)
@@ -103,9 +117,10 @@ def tangent_ratios(tuning: FineTuning) -> Iterable[TangentRatio]:
         )
 
 
-@functools.partial(memo.latest, key=lambda given: (id(given[0]), given[1]))
-def _drawn(given: tuple[np.ndarray, int]) -> np.ndarray:
-    return drawn(given[0][:_INPUTS], given[1], jax.random.key(0), draws=_DRAWS)
+@memo.latest
+def _drawn(given: tuple[Task, int]) -> np.ndarray:
+    task, outputs = given
+    return drawn(task.new.train.x[:_LAYER_INPUTS], outputs, jax.random.key(0), draws=_DRAWS)
 
 
 def first_layers(tuning: FineTuning) -> Iterable[SampledRanks]:
@@ -113,8 +128,8 @@ def first_layers(tuning: FineTuning) -> Iterable[SampledRanks]:
     config = tuning.network.architecture
     factor = tree.paths(tuning.phi).get("layers/0/kernel/A") if type(tuning.method) is LoRA else None
     if isinstance(config, MLPConfig) and factor is not None:
-        every, outputs, rank = tuning.task.new.train.x, config.widths[1], factor.shape[1]
-        values, x = _drawn((every, outputs)), every[:_INPUTS]
+        outputs, rank, x = config.widths[1], factor.shape[1], tuning.task.new.train.x[:_LAYER_INPUTS]
+        values = _drawn((tuning.task, outputs))
         part, full = (of_drawn(values, x, outputs, Ball(rank=r)) for r in (rank, None))
         ratio = part.value / full.value
         low, high = map(float, ratio_bounds(x, outputs, rank))
@@ -126,5 +141,5 @@ def first_layers(tuning: FineTuning) -> Iterable[SampledRanks]:
             float(upper_bound(x, outputs, Ball(rank=rank))),
             [low, ratio, high, math.sqrt(share / 2), ratio, 1.0],
             (part.standard_error, error),
-            f"first layer, rank {rank}, {_INPUTS} inputs: ratio {ratio:.3g}, √(k/d) = {math.sqrt(share):.3g}",
+            f"first layer, rank {rank}, {len(x)} inputs: ratio {ratio:.3g}, √(k/d) = {math.sqrt(share):.3g}",
         )

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+import scipy
 from jaxtyping import Float
+from scipy.linalg import lapack
 
 from .. import linalg, rational
 from ..ranks import from_values
 from .linear import LinearClass
 
-_CLEAR = 1e-4  # squares of singular values from here on may be read off the Gram matrix
+_CLEAR = 1e-6  # a column of which less is new, squared, may be a combination of the others
 
 
 def subspace(
@@ -53,32 +55,37 @@ def range_basis(matrix: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m rank"]
 def range_factor(matrix: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "n rank"]:
     r"""F such that the columns of GF are an orthonormal basis of the range of G.
 
-    $F = V\Lambda^{-1/2}$ from $G^TG = V\Lambda V^T$.  That squares the singular values, which does no harm
-    where those that count are within 100 of the largest and G itself, applied to the other directions, leaves
-    nothing but rounding.  Otherwise G is decomposed.
+    $F = R^{-1}$ on independent columns of G, from a pivoted Cholesky factorisation $R^TR$ of their Gram
+    matrix.  That squares the singular values; so it is used only if GF turns out orthonormal (on probes) and
+    leaves nothing of the other columns but rounding.  Otherwise G itself is decomposed.
 
     Raises:
         ValueError: a rank that no gap in the singular values decides.
     """
     lengths = np.linalg.norm(matrix, axis=0)
     moving = np.flatnonzero(lengths)
-    chosen = np.zeros((matrix.shape[1], len(moving)))
-    chosen[moving, range(len(moving))] = 1 / lengths[moving]
+    factor = np.zeros((matrix.shape[1], len(moving)))
+    factor[moving, range(len(moving))] = 1 / lengths[moving]
     if not len(moving) or np.count_nonzero(matrix, axis=1).max() <= 1:  # orthogonal: coordinates, scalings
-        return chosen
-    found = matrix[:, moving]
-    values, vectors = np.linalg.eigh(found.T @ found)
-    kept = values > _CLEAR * values[-1]
-    left = np.linalg.norm(found @ vectors[:, ~kept], axis=0)
-    if np.all(left <= 100 * max(matrix.shape) * linalg.EPS * np.sqrt(values[-1])):
-        factor = np.zeros((matrix.shape[1], int(kept.sum())))
-        factor[moving] = vectors[:, kept] / np.sqrt(values[kept])
+        return factor
+    found = matrix[:, moving] / lengths[moving]
+    gram = found.T @ found
+    triangle, order, rank, _ = lapack.dpstrf(gram, tol=_CLEAR)
+    kept, others = order[:rank] - 1, order[rank:] - 1
+    inverse = scipy.linalg.solve_triangular(triangle[:rank, :rank], np.eye(rank))
+    left = found[:, others] - found[:, kept] @ (inverse @ (inverse.T @ gram[np.ix_(kept, others)]))
+    probes = np.random.default_rng(0).normal(size=(rank, 4))
+    back = inverse.T @ (found[:, kept].T @ (found[:, kept] @ (inverse @ probes)))
+    allowed = max(matrix.shape) * linalg.EPS / _CLEAR
+    if max(np.abs(left).max(initial=0), np.abs(back - probes).max()) <= allowed:
+        factor = np.zeros((matrix.shape[1], rank))
+        factor[moving[kept]] = inverse / lengths[moving[kept], None]
         return factor
     _, values, vt = np.linalg.svd(matrix, full_matrices=False)
-    rank = from_values(values, matrix.shape, "dense SVD")
-    if rank.rank is None:
-        raise ValueError(f"matrix: got one of undecided rank, {rank!r}; of a Dg(Φ), move Φ a little")
-    return vt[: rank.rank].T / values[: rank.rank]
+    numerical = from_values(values, matrix.shape, "dense SVD")
+    if numerical.rank is None:
+        raise ValueError(f"matrix: got one of undecided rank, {numerical!r}; of a Dg(Φ), move Φ a little")
+    return vt[: numerical.rank].T / values[: numerical.rank]
 
 
 @dataclass(frozen=True)
