@@ -23,7 +23,7 @@ from ..models.paired_curves import LearningPair
 from ..models.sweep import Sweep
 from . import verify
 from .ahead import Ahead
-from .claims import Evidence, Outcome, Source
+from .claims import Evidence, Outcome
 from .ledger import THEOREMS, ledger
 from .render import tally
 from .report import Report
@@ -89,8 +89,7 @@ def methods_of(job: Job, network: str) -> tuple[tuple[str, int], ...]:
     """Return the methods to fine-tune a network with, each with its number of seeds.
 
     Those asked for that fit the network; by default its own, and the further ones with one seed. A full run
-    takes
-    every method that fits.
+    takes every method that fits.
     """
     chosen = reference.reference(network)
     if job.methods:
@@ -141,15 +140,17 @@ def _progress() -> Progress:
 
 
 def _exact(job: Job, say: Callable[[str], None]) -> None:
-    start = time.perf_counter()
-    for claim in job.report.ledger:
-        for evidence in verify.exact_evidence(claim):
-            job.report.add(evidence)
-        job.report.add_control(verify.control_evidence(claim))
-    found = [e for e in job.report.evidence if e.source is Source.EXACT]
-    rejected = sum(e.outcome is Outcome.FAILS for e in job.report.controls)
-    controls = f"{rejected} of {len(job.report.controls)} negative controls rejected"
-    say(f"exact:  {tally(found)}; {controls}  {_took(start)}")
+    """Judge exact instances and controls, with a line for each theorem as soon as it is done."""
+    for theorem in job.theorems:
+        start, before = time.perf_counter(), (len(job.report.evidence), len(job.report.controls))
+        for claim in job.report.ledger.of(theorem):
+            for evidence in verify.exact_evidence(claim):
+                job.report.add(evidence)
+            job.report.add_control(verify.control_evidence(claim))
+        found, controls = job.report.evidence[before[0] :], job.report.controls[before[1] :]
+        rejected = sum(e.outcome is Outcome.FAILS for e in controls)
+        text = f"{rejected} of {len(controls)} negative controls rejected"
+        say(f"exact:  {theorem:<12}{tally(found)}; {text}  {_took(start)}")
 
 
 def _search(job: Job, say: Callable[[str], None], progress: Progress) -> None:

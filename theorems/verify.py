@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         subject: dict[str, Any]
 
 
-QUICK = 60  # instances per claim that holds; a refuted claim stops at its first counterexample anyway
+QUICK = 30  # instances per claim that holds; a refuted claim stops at its first counterexample anyway
 THOROUGH = 1000
 _LOUDEST = (
     Outcome.FAILS,
