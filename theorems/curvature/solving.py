@@ -161,18 +161,21 @@ def _iterated(curvature: Curvature, u: Vector, relative: float, most: int) -> tu
 
 
 def _conjugate_gradients(curvature: Curvature, u: Vector, relative: float, most: int) -> tuple[Vector, int]:
-    x, count = _cg(curvature.linear, jnp.asarray(u), jnp.asarray(relative), most)
+    given = (jnp.asarray(float(one)) for one in (curvature.floor, relative))
+    x, count = _cg(curvature.linear, jnp.asarray(u), *given, most)
     return np.asarray(x), int(count)
 
 
-@partial(jax.jit, static_argnums=3)
-def _cg(linear: Partial, u: Any, relative: Any, most: int) -> tuple[Any, Any]:
+@partial(jax.jit, static_argnums=4)
+def _cg(linear: Partial, u: Any, floor: Any, relative: Any, most: int) -> tuple[Any, Any]:
     shape = jax.ShapeDtypeStruct(u.shape, u.dtype)
-    operator = lx.FunctionLinearOperator(linear, shape, lx.positive_semidefinite_tag)
-    # The largest entry stands for the norm there.
-    solver = lx.CG(rtol=relative, atol=0.0, norm=jnp.linalg.norm, max_steps=most)
-    found = lx.linear_solve(operator, u, solver, throw=False)
-    return found.value, found.stats["num_steps"]
+    # Relative tolerances are entry by entry there, and never met where u has zeros: an absolute one is given.
+    # It is asked of steps as well; A / floor, which is no less than I, makes them no larger than residuals.
+    scaled = lx.FunctionLinearOperator(lambda v: linear(v) / floor, shape, lx.positive_semidefinite_tag)
+    goal = relative * jnp.linalg.norm(u)
+    solver = lx.CG(rtol=0.0, atol=goal, norm=jnp.linalg.norm, max_steps=most)
+    found = lx.linear_solve(scaled, u, solver, throw=False)
+    return found.value / floor, found.stats["num_steps"]
 
 
 def _minimal_residuals(curvature: Curvature, u: Vector, relative: float, most: int) -> tuple[Vector, int]:
