@@ -82,6 +82,36 @@ class Layer:
             rows.append(starts[self.bias] + np.arange(self.units)[None])
         return np.concatenate(rows)
 
+    def spans(self, starts: list[int]) -> "list[Span]":
+        """The same by leaves, each of which is one stretch of the vector."""
+        found, inputs = [], self.features.shape[1]
+        if self.kernel is not None:
+            found.append(Span(slice(0, inputs), self.flipped, inputs * self.units, starts[self.kernel]))
+        if self.bias is not None:
+            found.append(Span(slice(inputs, inputs + 1), False, self.units, starts[self.bias]))
+        return found
+
+
+class Span(NamedTuple):
+    """A leaf of a layer and where it is in the vector of all leaves.
+
+    Attributes:
+        inputs: which inputs of the layer its parameters belong to.
+        flipped: whether it is stored (units, inputs).
+        size: the number of its entries.
+        start: the number of the first one.
+    """
+
+    inputs: slice
+    flipped: bool
+    size: int
+    start: int
+
+    @property
+    def place(self) -> slice:
+        """Its place."""
+        return slice(self.start, self.start + self.size)
+
 
 @dataclass
 class _Run:

@@ -239,7 +239,7 @@ def test_labels_without_an_output_are_refused(network):
 
 def test_an_asymmetric_function_is_found_out():
     A = np.random.default_rng(0).normal(size=(4, 4))
-    with pytest.raises(ValueError, match="differ by .* needs a symmetric linear map"):
+    with pytest.raises(ValueError, match=r"differ by .* needs a symmetric linear map"):
         curvature.of_function(Partial(jnp.matmul, jnp.asarray(A)), 4)
     with pytest.raises(ValueError, match="differ from those of its transpose"):
         curvature.of_matrix(A)

@@ -115,7 +115,7 @@ def _complete(curvature: Curvature, count: int, which: str) -> Eigenpairs:
     chosen = whole.vectors[:, np.argsort(-KEYS[which](whole.values), kind="stable")[:count]]
     found = ritz(matrix @ chosen, chosen, rounding_of(matrix))
 
-    def beyond(kept: int, sign: int, _level: float) -> float:
+    def beyond(kept: int, sign: int, _level: float, _below: float) -> float:
         rest = sign * whole.values[::-sign][kept:]
         return float(rest.max(initial=-math.inf)) + whole.radius
 
@@ -139,9 +139,9 @@ def _proved(curvature: Curvature, count: int, which: str, limits: tuple[float, i
         )
     found = ritz(matrix @ vectors, vectors, rounding_of(matrix))
 
-    def beyond(kept: int, sign: int, level: float) -> float | None:
+    def beyond(kept: int, sign: int, level: float, below: float) -> float | None:
         order = np.argsort(-sign * found.values)[:kept]
-        return none_above(sign * matrix, sign * found.values[order], found.vectors[:, order], level)
+        return none_above(sign * matrix, sign * found.values[order], found.vectors[:, order], level, below)
 
     def apart(sign: int) -> float:
         return margin(sign * np.diag(matrix), found, float(np.linalg.norm(matrix)))
@@ -210,23 +210,25 @@ def _sides(
     found: Ritz,
     which: str,
     apart: Callable[[int], float],
-    beyond: Callable[[int, int, float], float | None],
+    beyond: Callable[[int, int, float, float], float | None],
 ) -> list[Side] | None:
     """What is proved at the ends that matter; None if something could not be.
 
-    The last ones of the found eigenvalues may belong to a cluster that goes on beyond them. Those that stand
-    apart from it are counted; of the cluster only its top is bounded.
+    All that were found, if nothing else is near them. Otherwise the last ones belong to a cluster that goes
+    on beyond them: those that stand apart from it are counted, and of the cluster only its top is bounded.
     """
     signs = {"largest": (1,), "smallest": (-1,), "magnitude": (1, -1)}[which]
     last = float(KEYS[which](found.values).min())
     sides = []
     for sign in signs:
         ends, gap = np.sort(sign * found.values)[::-1], apart(sign)
-        ends = ends[ends >= last] if which != "magnitude" else ends[ends > 0]
+        ends = ends[ends > 0] if which == "magnitude" else ends
         kept, top = len(ends), last
-        while kept and ends[kept - 1] <= top + 3 * gap:
-            kept, top = kept - 1, max(top, ends[kept - 1])
-        ceiling = beyond(kept, sign, top + gap)
+        ceiling = beyond(kept, sign, last - 2 * gap, last - 4 * gap)
+        if ceiling is None or not ceiling < last - found.radius:
+            while kept and ends[kept - 1] <= top + 3 * gap:
+                kept, top = kept - 1, max(top, ends[kept - 1])
+            ceiling = beyond(kept, sign, top + gap, top)
         if ceiling is None or (kept and not ends[kept - 1] - found.radius > ceiling):
             return None
         sides.append(Side(sign, kept, ceiling))

@@ -133,21 +133,23 @@ def none_above(
     values: Float[np.ndarray, " j"],
     vectors: Float[np.ndarray, "d j"],
     level: float,
+    below: float,
 ) -> float | None:
     r"""A number near `level` that at most j eigenvalues of A exceed; None if that could not be proved.
 
-    With $A' = A - X D X^T$ and $D \succeq 0$ of order j, Weyl's inequality gives $\lambda_{j+1}(A) \le
-    \lambda_1(A') + \lambda_{j+1}(X D X^T) = \lambda_1(A')$, and one Cholesky factorisation of $s I - A'$
-    bounds $\lambda_1(A')$ (`least_eigenvalue_above`). X may be anything; it succeeds if X are eigenvectors of
-    all eigenvalues above s, which D brings down to it.
+    With $A' = A - X D X^T$ and $D \succeq 0$ of order j, Weyl's inequality gives
+    $\lambda_{j+1}(A) \le \lambda_1(A') + \lambda_{j+1}(X D X^T) = \lambda_1(A')$, and one Cholesky
+    factorisation of $s I - A'$ bounds $\lambda_1(A')$ (`least_eigenvalue_above`). X may be anything; the
+    factorisation succeeds if X are eigenvectors of all eigenvalues above s, which D brings down below it.
 
     Args:
         matrix: A.
         values: approximations of the j eigenvalues, above the level.
         vectors: X.
         level: s, more than `margin` above the others.
+        below: where D brings the values, more than `margin` below the level.
     """
-    weights = values - level
+    weights = values - below
     lowered = (vectors * weights) @ vectors.T - matrix
     bound = least_eigenvalue_above(lowered, -level)
     if bound is None:

@@ -35,6 +35,8 @@ from .. import linalg
 
 CHUNK = 16
 """Vectors by which a basis grows before its convergence is looked at."""
+SAFETY = 16
+"""Residuals are brought this much below the tolerance, as what is locked is taken as exact."""
 CHANCE = 1e-6
 """With which the bound on what a search may have missed is too low."""
 KEYS: dict[str, Callable] = {"largest": np.positive, "smallest": np.negative, "magnitude": np.abs}
@@ -116,7 +118,7 @@ def search(
         values, vectors = np.linalg.eigh(state.projected)
         order = np.argsort(-key(values), kind="stable")
         values, vectors = values[order], vectors[:, order]
-        off, slack = np.abs(state.coupling @ vectors), tolerance * float(np.abs(values).max())
+        off, slack = np.abs(state.coupling @ vectors), tolerance / SAFETY * float(np.abs(values).max())
         wanted = values[:count]
         whole = state.size == d
         settled = whole or (len(values) >= count and bool(np.all(off[:count] <= slack)))
@@ -185,28 +187,32 @@ def _padded(rows: Any) -> Any:
 
 def _extended(linear: Partial, state: Krylov) -> tuple[Krylov, int]:
     """The basis with up to `CHUNK` more vectors, and their number."""
-    steps = min(CHUNK, state.d)
-    new, diagonal, off, residual, left = _chunk(linear, state.rows, state.residual, steps)
+    n, steps = state.size, min(CHUNK, state.d)
+    new, diagonal, off, residual, left, overlap = _chunk(linear, state.rows, state.residual, steps)
     diagonal, off = np.asarray(diagonal), np.append(np.asarray(off), float(left))
-    n, size = state.size, np.nanmax(np.abs(np.concatenate([state.projected.ravel(), diagonal, off[:1]])))
+    rounding = math.sqrt(state.d) * linalg.EPS
+    size = np.nanmax(np.abs(np.concatenate([state.projected.ravel(), diagonal, off[:1]])))
     # What is left of a vector that lay in the span is rounding, and so is every vector after it.
-    alive = off > 100 * math.sqrt(state.d) * linalg.EPS * size
+    alive = off > 100 * rounding * size
     made = min(steps if alive.all() else int(np.argmin(alive)) + 1, state.d - n)
-    projected = np.zeros((n + made, n + made))
+    ended = made < steps or not alive[-1]
+    # A vector of which little was left is not clean: it becomes the residual, to be cleaned and tried again.
+    clean = np.asarray(overlap)[1:made] <= 1e3 * rounding
+    if not clean.all():
+        made, ended = int(np.argmin(clean)) + 1, False
+        residual = new[made]
+    projected, coupling = np.zeros((n + made, n + made)), np.zeros(n + made)
     projected[:n, :n] = state.projected
     projected[n:, n:] = np.diag(diagonal[:made]) + np.diag(off[: made - 1], 1) + np.diag(off[: made - 1], -1)
     projected[:n, n] = projected[n, :n] = state.coupling
-    coupling = np.zeros(n + made)
-    ended = made < steps or not alive[-1]
-    coupling[-1] = 0.0 if ended else off[-1]
+    coupling[-1] = 0.0 if ended else off[made - 1]
     rows = state.rows if n + steps <= len(state.rows) else _padded(state.rows)
-    rows = _set(rows, new, n, made)
-    return Krylov(rows, projected, residual, coupling), made
+    return Krylov(_set(rows, new, n, made), projected, residual, coupling), made
 
 
 @partial(jax.jit, static_argnums=3)
 def _chunk(linear: Partial, rows: Any, start: Any, steps: int) -> tuple[Any, ...]:
-    """Lanczos' method in the complement of the rows: vectors, both diagonals, residual and its length."""
+    """Lanczos' method in the complement of the rows; last, how much each vector overlaps with them."""
 
     def product(v: Any) -> Any:
         # The component ε of v in the span, which is rounding, would come back as −α ε / β, larger each time,
@@ -222,7 +228,8 @@ def _chunk(linear: Partial, rows: Any, start: Any, steps: int) -> tuple[Any, ...
     lanczos = tridiag_sym(steps, materialize=False, custom_vjp=False)
     vectors, (diagonal, off), residual, _ = lanczos(product, start)
     left = jnp.linalg.norm(residual)
-    return vectors, diagonal, off, residual / left, left
+    overlap = jnp.max(jnp.abs(vectors @ rows.T), axis=1)
+    return vectors, diagonal, off, residual / left, left, overlap
 
 
 @partial(jax.jit, donate_argnums=0)

@@ -112,7 +112,7 @@ class Curvature:
 
     @property
     def asymmetry(self) -> float:
-        r"""$\|A - A^T\|_F / 2$ before it was symmetrised: what the rounding of its products amounts to."""
+        r"""$\|A - A^T\|_F / 2$ before it was symmetrised; zero if it was made symmetric, layer by layer."""
         return self._formed[1]
 
     @functools.cached_property
@@ -124,6 +124,9 @@ class Curvature:
         else:
             matrix, by = self.former()
         linalg.require_judging_precision(f"the {self.kind}", matrix)
+        if by == "layers":  # symmetric as it was made
+            matrix.setflags(write=False)
+            return matrix, 0.0, by
         off = float(np.linalg.norm(matrix - matrix.T)) / 2
         matrix = (matrix + matrix.T) / 2
         matrix.setflags(write=False)
