@@ -129,8 +129,8 @@ def plot_gains(found: Gains, ax: Axes | None = None, *, name: str = "PEFT") -> A
     r"""Draw the measured ratio of what examples gain, step by step over N, beside its three predictions.
 
     A marker stands for the examples between two sizes, of which its horizontal line tells the span; vertical
-    bars are intervals over seeds.  The band is the ratio over the whole range.  Steps at which no gain of full
-    fine-tuning is established have no ratio; the legend counts them.
+    bars are intervals over seeds.  The band is the ratio over the whole range.  Steps at which no gain of
+    full fine-tuning is established have no ratio; the legend counts them.
 
     Args:
         found: what `gains` gives.
