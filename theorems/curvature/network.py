@@ -148,13 +148,20 @@ def objective(
 
 
 def _check_outputs(loss: NetworkLoss, point: Any, data: Examples, name: str) -> None:
-    shape = jax.eval_shape(loss.outputs, point, data).shape
+    shape = _outputs_of(loss, point.size, data.x.shape, data.x.dtype)
     top = int(np.max(np.asarray(data.y))) + 1
     if len(shape) != 2 or shape[0] != len(data.y) or shape[1] < top:
         raise ValueError(
             f"network: {name!r} gives outputs of shape {shape}, needs at least ({len(data.y)}, {top}) "
             "for the labels of this split"
         )
+
+
+@functools.lru_cache(maxsize=64)
+def _outputs_of(loss: NetworkLoss, d: int, shape: tuple[int, ...], dtype: Any) -> tuple[int, ...]:
+    """The shape of the outputs; tracing the network for it would cost more than a few products."""
+    data = Examples(jax.ShapeDtypeStruct(shape, dtype), None, None, None, None)
+    return jax.eval_shape(loss.outputs, jax.ShapeDtypeStruct((d,), np.float64), data).shape
 
 
 def of_objective(
