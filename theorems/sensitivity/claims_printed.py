@@ -54,6 +54,7 @@ _ENERGY = {
     "repaired_by": ("T4.R1", "T4.R16"),
     "exact": lambda: {"H = 1, ∇L = 0, ε = 1": scalar(1, 0, 1)},
     "strategy": tilts.tilts,
+    "observe": observed.tilted,
 }
 
 CLAIMS = (

@@ -23,6 +23,7 @@ from .. import linalg
 MEMORY = 60
 """Pairs of steps and gradients that are remembered: together they cost less than a gradient of a network."""
 STEPS = 1500
+PATIENCE = 4
 _DECREASE = 1e-4
 _SHORTEST = 2.0**-30
 _ROUNDING = 8 * linalg.EPS
@@ -78,13 +79,15 @@ def descend(
     *,
     above: float = np.inf,
     accuracy: float = 1e-6,
+    patience: int = PATIENCE,
     steps: int = STEPS,
 ) -> Found:
     r"""Minimise $z \mapsto L(\theta(z))$ from z on, never going up.
 
-    It stops where the `decrement` is a fraction `accuracy` of what the objective has come down below `above`,
-    or where rounding hides further progress.  Steps are halved until the objective has come down enough
-    (Armijo); where the curvature along a step is not positive, what was learnt of it is dropped.
+    It stops where the `decrement` is a fraction `accuracy` of what the objective has come down below `above`
+    for some steps in a row, or where rounding hides further progress.  Steps are halved until the objective
+    has come down enough (Armijo); where the curvature along a step is not positive, what was learnt of it is
+    dropped.
 
     Args:
         loss: maps (θ, data) to a scalar; a static argument of the compiled program.
@@ -93,13 +96,15 @@ def descend(
         data: a pytree of arrays.
         above: the value that the progress is measured from; that at the start if it is infinite.
         accuracy: relative, where to stop.
+        patience: after how many steps in a row that are as good as that.  In a bent valley one may look so
+            by what was learnt of its walls; 1 is enough where the quadratic model is right.
         steps: at most so many evaluations.
 
     References:
         Liu and Nocedal, *On the limited memory BFGS method for large scale optimization*, Math. Program.
         45, 1989.
     """
-    limits = (jnp.asarray(float(above)), jnp.asarray(float(accuracy)), jnp.asarray(int(steps)))
+    limits = tuple(jnp.asarray(one) for one in (float(above), float(accuracy), int(patience), int(steps)))
     found = jax.device_get(_descend(loss, chart, jnp.asarray(z), data, limits))
     return Found(
         found["z"], found["point"], float(found["value"]), float(found["decrement"]), int(found["count"])
@@ -108,19 +113,9 @@ def descend(
 
 @partial(jax.jit, static_argnums=0)
 def _descend(loss: Callable, chart: Partial, z: Any, data: Any, limits: tuple) -> dict[str, Any]:
-    above, accuracy, steps = limits
+    above, accuracy, patience, steps = limits
     quasi_newton = optax.scale_by_lbfgs(memory_size=MEMORY)
     at = jax.value_and_grad(lambda z: loss(chart(z), data))
-    value, gradient = at(z)
-    above = jnp.where(jnp.isfinite(above), above, value)
-
-    def learn(gradient: Any, state: Any, z: Any) -> tuple[Any, Any]:
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes integers
-            return quasi_newton.update(gradient, state, z)
-
-    def forget(gradient: Any, z: Any) -> tuple[Any, Any]:
-        direction, state = learn(gradient, quasi_newton.init(z), z)
-        return -direction, state
 
     def step(now: dict[str, Any]) -> dict[str, Any]:
         z = now["z"] + now["length"] * now["direction"]
@@ -129,10 +124,12 @@ def _descend(loss: Callable, chart: Partial, z: Any, data: Any, limits: tuple) -
         allowed = now["value"] + _DECREASE * now["length"] * slope + _ROUNDING * jnp.abs(now["value"])
         accepted = value <= allowed
         bent = (gradient - now["gradient"]) @ now["direction"] > 0
-        learnt, state = learn(gradient, now["state"], z)
-        restarted, fresh = forget(gradient, z)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes integers
+            learnt, state = quasi_newton.update(gradient, now["state"], z)
         useful = bent & (gradient @ learnt > 0)
-        direction, state = _where(useful, (-learnt, state), (restarted, fresh))
+        steepest = gradient / jnp.maximum(1.0, jnp.linalg.norm(gradient))
+        forgotten = quasi_newton.init(z)._replace(count=jnp.int32(1), params=z, updates=gradient)
+        direction, state = _where(useful, (-learnt, state), (-steepest, forgotten))
         moved = {
             **now,
             "z": z,
@@ -144,21 +141,24 @@ def _descend(loss: Callable, chart: Partial, z: Any, data: Any, limits: tuple) -
             "decrement": -(gradient @ direction) / 2,
         }
         new = _where(accepted, moved, {**now, "length": now["length"] / 2})
-        enough = accuracy * jnp.maximum(above - new["value"], 0) + linalg.EPS * jnp.abs(new["value"])
-        done = (accepted & (new["decrement"] <= enough)) | (new["length"] < _SHORTEST)
-        return {**new, "count": now["count"] + 1, "done": done}
+        first = jnp.where(now["count"] == 0, value, now["first"])
+        down = jnp.maximum(jnp.where(jnp.isfinite(above), above, first) - new["value"], 0)
+        hidden = new["decrement"] <= linalg.EPS * jnp.abs(new["value"])
+        good = accepted & (new["decrement"] <= accuracy * down)
+        row = jnp.where(good, now["row"] + 1, jnp.where(accepted, 0, now["row"]))
+        done = (accepted & hidden) | (row >= patience) | (new["length"] < _SHORTEST)
+        return {**new, "first": first, "count": now["count"] + 1, "row": row, "done": done}
 
-    direction, state = forget(gradient, z)
+    # The first step has the length 0 from a value that is infinite: so the objective is compiled once.
+    infinite, none = jnp.full_like(above, jnp.inf), jnp.zeros_like(steps)
     start = {
+        **{name: jnp.zeros_like(z) for name in ("gradient", "direction")},
+        **dict.fromkeys(("value", "first", "decrement"), infinite),
+        **dict.fromkeys(("count", "row"), none),
         "z": z,
-        "value": value,
-        "gradient": gradient,
-        "direction": direction,
-        "state": state,
-        "length": jnp.ones_like(value),
-        "decrement": jnp.full_like(value, jnp.inf),
-        "count": jnp.zeros_like(steps),
-        "done": jnp.linalg.norm(gradient) == 0,
+        "state": quasi_newton.init(z),
+        "length": jnp.ones_like(above),
+        "done": jnp.asarray(False),
     }
     end = jax.lax.while_loop(lambda now: ~now["done"] & (now["count"] < steps), step, start)
     return {**{name: end[name] for name in ("z", "value", "decrement", "count")}, "point": chart(end["z"])}

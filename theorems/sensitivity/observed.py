@@ -47,6 +47,8 @@ LARGEST = 5000
 TANGENT = (Head, LoRAFA, BitFit, IA3)
 """Methods with a linear g that are re-trained beside full fine-tuning, from its stationary point."""
 _OWN_RANK = 1
+_FEWER = ("noise", "label-noise", "class-imbalance")
+"""Disturbances of inputs, labels and classes: one each where a case takes long."""
 
 
 def carries(tuning: FineTuning) -> bool:
@@ -78,6 +80,15 @@ def shifts_of(tuning: FineTuning) -> tuple[Disturbance, ...]:
     if not found:
         raise MissingIngredient("a disturbance that is defined for these inputs")
     return found
+
+
+def fewer_shifts_of(tuning: FineTuning) -> tuple[Disturbance, ...]:
+    """One each of inputs, labels and classes, where they are defined.
+
+    Raises:
+        MissingIngredient: none is.
+    """
+    return tuple(one for one in shifts_of(tuning) if one.stem in _FEWER)
 
 
 def _defined(shift: Disturbance, tuning: FineTuning) -> bool:
@@ -186,7 +197,7 @@ def tilted(tuning: FineTuning) -> Iterable[Observed]:
         MissingIngredient: no full fine-tuning is known.
     """
     transformer = isinstance(tuning.network.architecture, TransformerConfig)
-    gauss_newton = transformer and tuning.seed == 0 and isinstance(tuning.method, (BitFit, IA3))
+    gauss_newton = transformer and tuning.seed == 0 and isinstance(tuning.method, BitFit)
     if gauss_newton or tangent(tuning):
         yield from _tilted_of(tuning)
 
@@ -205,10 +216,10 @@ def unregularised(tuning: FineTuning) -> Iterable[Unregularised]:
 
 def _own(tuning: FineTuning) -> tuple[OwnReadaptation, ...]:
     study = study_of(tuning)
-    return tuple(study.own(tuning.method, tuning.phi, shift) for shift in shifts_of(tuning))
+    return tuple(study.own(tuning.method, tuning.phi, shift) for shift in fewer_shifts_of(tuning))
 
 
-_own_of = memo.latest(_own, key=lambda tuning: (*_network_of(tuning), tuning.method))
+_own_of = memo.latest(_own, key=lambda tuning: (*_network_of(tuning), tuning.method, digest(tuning.phi)))
 
 
 def own_readapted(tuning: FineTuning) -> Iterable[OwnReadapted]:
@@ -216,23 +227,22 @@ def own_readapted(tuning: FineTuning) -> Iterable[OwnReadapted]:
     if own(tuning):
         facts = study_of(tuning).own_rest(tuning.method, tuning.phi)
         fact = {name: Fact(*facts[name]) for name in ("definiteness", "stationarity")}
-        note = f"from the own optimum, under {', '.join(s.name for s in shifts_of(tuning))}"
+        note = f"from the own optimum, under {', '.join(s.name for s in fewer_shifts_of(tuning))}"
         yield OwnReadapted(_own_of(tuning), **fact, note=note)
 
 
 def rises(tuning: FineTuning) -> Iterable[Rises]:
     """How far the loss on D′, re-trained, exceeds that on D, each from its own optimum."""
     if own(tuning):
-        yield Rises.of(
-            _own_of(tuning), f"{tuning.method.name} against full, {len(shifts_of(tuning))} disturbances"
-        )
+        found = _own_of(tuning)
+        yield Rises.of(found, f"{tuning.method.name} against full, {len(found)} disturbances")
 
 
 # Without the quadratic model, and derivatives
 
 
 def _heads(tuning: FineTuning) -> tuple[Measured, Measured]:
-    return heads(tuning, shifts_of(tuning), RIDGE, Cache())
+    return heads(tuning, fewer_shifts_of(tuning), RIDGE, Cache())
 
 
 _heads_of = memo.latest(_heads)

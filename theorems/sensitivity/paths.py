@@ -29,6 +29,7 @@ Steps = Float[np.ndarray, " T"]
 ACCURACY = 1e-5
 """What a re-trained minimum may miss, relative to how far the objective came down; less for small t."""
 _POINTS = 4
+_CALM = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +162,7 @@ def follow(
 def _descended(
     loss: Any, where: Coordinates, z: np.ndarray, data: Examples, above: float, t: float, *, plain: bool
 ) -> tuple[descent.Found, np.ndarray]:
-    stop = {"above": above, "accuracy": accuracy(t)}
+    stop = {"above": above, "accuracy": accuracy(t), "patience": descent.PATIENCE if plain else 1}
     if plain and where.back is not None:
         found = descent.descend(loss, descent.plain(where.lift(z)), np.zeros_like(z), data, **stop)
         return found, where.back(found.point)
@@ -206,18 +207,18 @@ def limit(t: Sequence[float], values: Sequence[float]) -> tuple[float, float, np
 def at_zero(t: Steps, values: Steps, noise: Steps) -> tuple[float, float]:
     """What values / t² tend to for t → 0, and how far that may be off, by noise in them and by extrapolation.
 
-    From four neighbouring t: the smallest ones at which the noise matters less than the extrapolation.
+    From the four neighbouring t that tell most, among those over which values / t² changes by less than a
+    tenth: where it changes more, an expansion in powers of t need not have set in.
     """
-    found = []
-    for at in range(max(1, len(t) - _POINTS)):
+    squares, found = t**2, []
+    for at in range(max(1, len(t) - _POINTS + 1)):
         few = slice(at, at + _POINTS)
-        squares = t[few] ** 2
-        end, error, weights = limit(t[few], values[few] / squares)
-        lost = float(np.abs(weights) @ (noise[few] / squares))
-        found.append((end, error + lost))
-        if lost <= error:
-            break
-    return min(found, key=lambda one: one[1])
+        flat = values[few] / squares[few]
+        end, error, weights = limit(t[few], flat)
+        calm = bool(np.ptp(flat) <= _CALM * np.abs(flat).max())
+        found.append((not calm, error + float(np.abs(weights) @ (noise[few] / squares[few])), end))
+    _, error, end = min(found)
+    return end, error
 
 
 def _at_zero(t: np.ndarray) -> np.ndarray:

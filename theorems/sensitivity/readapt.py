@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...models.network import Network
     from ...models.tree import Params
 
-T = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+T = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Shares of the disturbed data: from where the quadratic model is right to the disturbed data alone."""
 SHIFTS = tuple(DISTURBANCES[stem] for stem in ("noise", "rotation", "blur", "label-noise", "class-imbalance"))
 METHODS = ("head", "lora-fa-r4", "bitfit", "ia3", "mask-5%")
@@ -129,6 +129,6 @@ def _size(method: Method, network: Network) -> int:
     if not linear(method, network):
         raise ValueError(
             f"methods: {method.name!r} has no linear map g on this network, so that no subspace stands for "
-            f"it; use methods such as {', '.join(METHODS)}, and for LoRA own_optima"
+            f"it; use methods such as {', '.join(METHODS)}, and for LoRA own_optimum"
         )
     return method.reparameterize(network).k

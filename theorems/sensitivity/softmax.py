@@ -105,6 +105,14 @@ class RidgeSoftmax:
             out[:, c, :, c] += (self.x.T * (p[:, c] / n)) @ self.x
         return out.reshape(W.size, W.size) + self.ridge * np.eye(W.size)
 
+    def _curved(self, W: Weights, B: Basis) -> Float[np.ndarray, "j j"]:
+        """Bᵀ∇²F B: for each example diag(p) − ppᵀ between the logits that the columns of B make."""
+        p, n = softmax(self.x @ W, axis=1), len(self.x)
+        logits = np.tensordot(self.x, B.reshape(*W.shape, -1), 1)  # (n, C, j)
+        mean = np.einsum("nc,ncj->nj", p, logits)
+        rooted = (logits * np.sqrt(p)[:, :, None]).reshape(-1, B.shape[1])
+        return (rooted.T @ rooted - mean.T @ mean) / n + self.ridge * (B.T @ B)
+
     def least(self, basis: Basis | None = None, accuracy: float = linalg.EPS) -> tuple[Weights, float]:
         """The minimum over W₀ + range of orthonormal columns, and how much lower the true one may be.
 
@@ -114,8 +122,8 @@ class RidgeSoftmax:
         W, last = self.start, False
         for _ in range(_STEPS):
             slope = self._within(basis, self.gradient(W).ravel())
-            H = self.hessian(W)
-            answer = np.linalg.solve(H if basis is None else basis.T @ H @ basis, slope)
+            H = self.hessian(W) if basis is None else self._curved(W, basis)
+            answer = np.linalg.solve(H, slope)
             step = (answer if basis is None else basis @ answer).reshape(W.shape)
             here, length = self.value(W), 1.0
             while not last and self.value(W - length * step) > here and length > linalg.EPS:

@@ -84,8 +84,9 @@ class Stationary:
         gradient_norm: ‖∇F(θ*)‖₂.
         decrement: ½∇FᵀH⁻¹∇F, about how far F(θ*) is above the minimum; where H is not definite the estimate
             of L-BFGS.
-        lower: proved lower bound of the least eigenvalue of H = ∇²F(θ*).
+        lower: proved lower bound of the least eigenvalue of H = ∇²F, where L-BFGS stopped.
         upper: proved upper bound.
+        moved: ‖θ* − that point‖₂: how far the Newton steps went, by rounding of the loss alone.
         evaluations: of F by L-BFGS.
         hessian: H.
     """
@@ -99,6 +100,7 @@ class Stationary:
     decrement: float
     lower: float
     upper: float
+    moved: float
     evaluations: int
     hessian: Hessian
 
@@ -175,6 +177,7 @@ def stationary(
         decrement=decrement,
         lower=H.definite.lower,
         upper=H.definite.upper,
+        moved=float(np.linalg.norm(theta - found.point)),
         evaluations=found.evaluations,
         hessian=H,
     )

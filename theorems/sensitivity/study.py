@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 LARGEST = 200
 """Methods with at most so many parameters keep their tilted quadratic, as a small one."""
-_NUMBERS = ("value", "gradient_norm", "decrement", "lower", "upper")
+_NUMBERS = ("value", "gradient_norm", "decrement", "lower", "upper", "moved")
 _TRACE = tuple(f.name for f in fields(Trace) if f.name != "quadratic")
 
 

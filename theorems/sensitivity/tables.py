@@ -25,8 +25,8 @@ def readaptation_table(report: Report) -> list[str]:
         + f"{'by model':>9}{'measured':>9}" * 2
         + f"{'order':>6}{'10 % to':>9}"
     )
-    lines = ["what re-adaptation leaves to a method and not to full fine-tuning, on a share t"]
-    lines += ["of disturbed data: by the quadratic model, and re-trained; the order in t of the"]
+    lines = ["what re-adaptation leaves to a method and not to full fine-tuning, on a share"]
+    lines += ["t of disturbed data: by the quadratic model, and re-trained; order in t of the"]
     lines += ["error, and the t up to which the model is off by at most 10 %"]
     return [*lines, "-" * WIDTH, f"{'':<27}{top}".rstrip(), head, "-" * WIDTH, *rows, "-" * WIDTH]
 
@@ -37,7 +37,7 @@ def forms_table(report: Report) -> list[str]:
     if not rows:
         return []
     head = f"{'method':<11}{'disturbance':<16}{'(58) reversed by':>18}{'PEFT damages more from t =':>28}"
-    lines = ["inequality 58: how many times its smaller side is the larger one; and from which"]
+    lines = ["inequality 58: how many times its smaller side is the larger one; and from what"]
     lines += ["share t on PEFT, re-trained, damages the undisturbed loss more than full does"]
     return [*lines, "-" * WIDTH, head, "-" * WIDTH, *rows, "-" * WIDTH]
 
@@ -49,7 +49,7 @@ def own_table(report: Report) -> list[str]:
     if not rows:
         return []
     head = f"{'method':<14}{'(50) off by':>13}{'prediction off':>16}{'rises less':>13}{'more':>7}{'of':>5}"
-    lines = ["methods from their own optimum: relative error of (50), and of what it predicts;"]
+    lines = ["methods from their own optimum: relative error of (50), and of what it says;"]
     lines += ["under how many disturbances the loss rises less, or more, than with full"]
     lines += ["fine-tuning"]
     return [*lines, "-" * WIDTH, head, "-" * WIDTH, *rows, "-" * WIDTH]

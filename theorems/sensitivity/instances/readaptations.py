@@ -3,7 +3,6 @@ r"""What was measured on networks, with the attributes that the claims ask for."
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from ..readaptation import Readaptation
 from ..reduction import Reduced
 from .either import Fact
 from .gaps import Gap
-from .residuals import Residuals
 
 Each = Float[np.ndarray, " n"]
 
@@ -64,10 +62,20 @@ class Observed(Gap):
         """Of the network."""
         return self.rest
 
-    @cached_property
-    def residual(self) -> Any:
-        """½‖(I − Q)H^(−1/2)u‖²; of an indefinite H the form that needs no root."""
-        return super().residual if self.whole else Residuals.residual.func(self)
+    @property
+    def least_full(self) -> Any:
+        """As measured; 0 where H is not definite: there is no minimum, and no number is a verdict."""
+        return super().least_full if self.whole else 0.0
+
+    @property
+    def least_peft(self) -> Any:
+        """Likewise."""
+        return super().least_peft if self.whole else 0.0
+
+    @property
+    def infinity(self) -> float:
+        """What stands for the gap where there is no minimum: nothing that looks like a verdict."""
+        return 0.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
