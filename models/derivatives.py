@@ -29,6 +29,8 @@ Loss = Callable[[Vector, PyTree], Float[Array, ""]]
 """A scalar function of a flat vector and of data; hashable, as it is a static argument."""
 Product = Partial
 """A linear function of vectors: the arrays that it uses are leaves of it as a pytree."""
+SMALL = 256
+"""Parameters up to which columns are quicker than compiling the way by layers."""
 BLOCK = 16
 """Vectors that are pushed through a network at once: more of them leave the caches of a processor."""
 
@@ -255,7 +257,7 @@ def dense_hessian(
     Layer by layer as `taps` does it, where the loss is one of a network that allows that and a product with a
     random vector confirms the result; otherwise column by column.
     """
-    if isinstance(loss, Layered):
+    if isinstance(loss, Layered) and point.size >= SMALL:
         found = _by_layers(loss, point, data, gauss_newton)
         if found is not None and _confirmed(found, product, len(loss.parts(data)[1].y)):
             return found, "layers"

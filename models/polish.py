@@ -17,16 +17,27 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
+from .derivatives import (
+    Examples,
+    Part,
+    Shapes,
+    dense_hessian,
+    from_leaves,
+    hessian_product,
+    shapes_of,
+    transposed,
+    unraveled,
+)
 from .inputs import arrays
 from .methods.base import Method
 from .network import Network
+from .pulled_back import tuned
 from .tasks import Split
 from .training import Batch, Phi, Program, Settings
 from .tree import Params
 
 _NEWTON_FROM = 1e-4
 _CHUNK = 200
-_COLUMNS = 64
 _RAISES = 12
 _ROUNDING = 64 * np.finfo(np.float64).eps
 
@@ -193,14 +204,41 @@ def _newton(
     return phi, steps
 
 
-@partial(jax.jit, static_argnums=0)
-def _hessian(program: Program, data: Data, phi: Vector) -> Float[Array, "k k"]:
-    def column(unit: Vector) -> Vector:
-        return jax.jvp(jax.grad(partial(_value, program, data)), (phi,), (unit,))[1]
+def _hessian(program: Program, data: Data, phi: Vector) -> Float[np.ndarray, "k k"]:
+    loss = _Objective(program, shapes_of(program.reparameterization(data[0]).template))
+    product = hessian_product(loss, phi, data)
+    matrix, _ = dense_hessian(loss, phi, data, product)
+    return (matrix + matrix.T) / 2
 
-    # All columns at once would hold k copies of all activations.
-    hessian = jax.lax.map(column, jnp.eye(phi.size, dtype=phi.dtype), batch_size=min(_COLUMNS, phi.size))
-    return (hessian + hessian.T) / 2
+
+@dataclass(frozen=True)
+class _Objective:
+    """The objective as `derivatives` wants it."""
+
+    program: Program
+    shapes: Shapes
+
+    def __call__(self, phi: Vector, data: Data) -> Float[Array, ""]:
+        return _value(self.program, data, phi)
+
+    def forward(self, leaves: list[Array], theta0: Params, x: Array) -> Array:
+        return tuned(self.program, from_leaves(leaves, self.shapes), theta0, x)
+
+    def parts(self, data: Data) -> tuple[Params, Examples]:
+        theta0, (x, y) = data
+        weights, none = jnp.full(len(y), 1 / len(y), x.dtype), jnp.zeros((), x.dtype)
+        return theta0, Examples(x, y, weights, none, none)
+
+    def penalty(self, phi: Vector, data: Data) -> Float[Array, ""]:
+        return self.program.penalty(unraveled(phi, self.shapes), phi.dtype)
+
+    def penalty_hessian(self, phi: Vector, data: Data) -> float | Float[np.ndarray, "k k"]:
+        decay = self.program.settings.weight_decay
+        if self.program.method.penalty(unraveled(phi, self.shapes)) is None:
+            return decay
+        return decay * np.eye(phi.size) + transposed(
+            hessian_product(Part(self, "penalty"), phi, data), phi.size
+        )
 
 
 @jax.jit

@@ -24,6 +24,14 @@ from .training import Program, Settings
 from .tree import Params
 
 
+def tuned(program: Program, phi: Phi, theta0: Params, x: Batch) -> Outputs:
+    """The outputs of the tuned network, with Φ in layers of its own wherever the method is applied so."""
+    if program.method.weight_space and program.wrapped is not None:
+        network = Network(program.apply, theta0, program.architecture, wrapped=program.wrapped)
+        return program.method.ordinary(network, phi)(x)
+    return program.apply(program.theta(phi, theta0), x)
+
+
 @dataclass(frozen=True)
 class PulledBackLoss:
     """The objective of a network as a function of the parameters Φ of a method: Φ ↦ L(θ₀ + g(Φ)).
@@ -75,9 +83,7 @@ class PulledBackLoss:
 
     def forward(self, leaves: list[Array], theta0: Params, x: Batch) -> Outputs:
         """f(x; θ₀ + g(Φ)) for the leaves of Φ, the way the method is usually applied, as `taps` wants it."""
-        program = self.program
-        network = Network(program.apply, theta0, program.architecture, wrapped=program.wrapped)
-        return program.method.ordinary(network, from_leaves(leaves, self.shapes))(x)
+        return tuned(self.program, from_leaves(leaves, self.shapes), theta0, x)
 
     def parts(self, data: tuple[Params, Examples]) -> tuple[Params, Examples]:
         """What `forward` needs beside the leaves, and the examples."""

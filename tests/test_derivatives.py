@@ -25,6 +25,11 @@ def split():
     return Split(rng.normal(size=(P, 5)), rng.integers(0, 3, size=P))
 
 
+@pytest.fixture(autouse=True)
+def by_layers(monkeypatch):
+    monkeypatch.setattr(derivatives, "SMALL", 0)
+
+
 def drawn(template, seed=0):
     """NumPy draws: random functions of JAX would have to be compiled."""
     rng = np.random.default_rng(seed)

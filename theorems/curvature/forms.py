@@ -39,11 +39,11 @@ class PseudoForm:
 
     def __repr__(self) -> str:
         """Show the value and what was cut."""
-        cut = "unknown" if self.cut is None else self.cut
-        return (
-            f"PseudoForm({self.value:.6g} ± {self.error:.1e}, {cut} of {len(self.cut_directions)} directions "
-            f"cut below {self.cutoff:.1e}, {self.outside:.1e} of u outside, {self.how})"
-        )
+        cut = "cut directions not known"
+        if self.cut is not None:
+            cut = f"{self.cut} of {len(self.cut_directions)} directions cut"
+        outside = f", {self.outside:.1e} of u outside" if self.cut != 0 else ""
+        return f"PseudoForm({self.value:.6g} ± {self.error:.1e}, {cut}{outside}, {self.how})"
 
 
 def quadratic_form(

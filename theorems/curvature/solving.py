@@ -21,7 +21,9 @@ from .operator import Curvature
 
 RELATIVE = 1e-12
 MOST = 10_000
-PASSES = 4
+PASSES = 5
+PASS = 1e-8
+"""What one pass of minimal residuals leaves, relative to ‖A‖ ‖x‖: with less, x grows if u is in no image."""
 CUTOFF = 1e-11
 """Eigenvalues below this part of the largest one count as zero."""
 SINGULAR = 1e-6
@@ -140,24 +142,23 @@ def _back(factor: Float[np.ndarray, "d d"], pivots: np.ndarray, v: Vector) -> Ve
 
 
 def _iterated(curvature: Curvature, u: Vector, relative: float, most: int) -> tuple[Vector, int, str]:
-    """An iteration, restarted from its residual until that is small or shrinks no more."""
-    one = _conjugate_gradients if curvature.floor > 0 else _minimal_residuals
-    x, left, count = np.zeros_like(u), u, 0
+    """An iteration, restarted from its residual r until that is small, or neither ‖r‖ nor ‖A r‖ shrinks."""
+    definite = curvature.floor > 0
+    one = _conjugate_gradients if definite else _minimal_residuals
+    x, left, count, norms = np.zeros_like(u), u, 0, None
     goal = relative * float(np.linalg.norm(u))
     for _ in range(PASSES):
-        size = float(np.linalg.norm(left))
-        if size <= goal or count >= most:
+        before, norms = norms, (float(np.linalg.norm(left)), float(np.linalg.norm(curvature.product(left))))
+        if norms[0] <= goal or count >= most:
             break
-        step, made = one(curvature, left, min(0.5, goal / size), most)
-        count += made
-        rest = u - curvature.product(x + step)
-        if not float(np.linalg.norm(rest)) < size:
+        if before is not None and not (norms[0] < before[0] / 10 or norms[1] < before[1] / 10):
+            break
+        step, made = one(curvature, left, min(0.5, goal / norms[0]), most)
+        rest, count = u - curvature.product(x + step), count + made
+        if not float(np.linalg.norm(rest)) <= norms[0]:
             break
         x, left = x + step, rest
-        if not float(np.linalg.norm(rest)) < size / 10:  # the rest is in no image
-            break
-    name = "conjugate gradients" if curvature.floor > 0 else "minimal residuals"
-    return x, count, f"{name}, {count} products"
+    return x, count, f"{'conjugate gradients' if definite else 'minimal residuals'}, {count} products"
 
 
 def _conjugate_gradients(curvature: Curvature, u: Vector, relative: float, most: int) -> tuple[Vector, int]:
@@ -178,7 +179,7 @@ def _cg(linear: Partial, u: Any, floor: Any, relative: Any, most: int) -> tuple[
     return found.value / floor, found.stats["num_steps"]
 
 
-def _minimal_residuals(curvature: Curvature, u: Vector, relative: float, most: int) -> tuple[Vector, int]:
+def _minimal_residuals(curvature: Curvature, u: Vector, _: float, most: int) -> tuple[Vector, int]:
     count = 0
 
     def product(v: Vector) -> Vector:
@@ -187,6 +188,5 @@ def _minimal_residuals(curvature: Curvature, u: Vector, relative: float, most: i
         return curvature.product(v.ravel())
 
     operator = scipy.sparse.linalg.LinearOperator((len(u), len(u)), matvec=product, dtype=np.float64)
-    # Asked for more, it goes on where u is in no image, and lets x grow along the kernel.
-    x, _ = scipy.sparse.linalg.minres(operator, u, rtol=max(relative, 1e-10), maxiter=most)
+    x, _ = scipy.sparse.linalg.minres(operator, u, rtol=PASS, maxiter=most)
     return x, count

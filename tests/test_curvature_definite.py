@@ -1,0 +1,161 @@
+"""Definiteness with proved bounds, and the certificates of solves and of forms with a pseudo-inverse."""
+
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.tree_util import Partial
+
+from peftproof.models.mlp import mlp_from_arrays
+from peftproof.models.tasks import Split
+from peftproof.theorems import curvature
+from peftproof.theorems.curvature import definite
+
+D = 120
+RNG = np.random.default_rng(5)
+LEAST = {
+    "definite": np.append(RNG.uniform(0.1, 1, size=D - 1), 1e-3),
+    "repeated": np.append(RNG.uniform(0.1, 1, size=D - 30), np.full(30, 0.01)),
+    "barely indefinite": np.append(RNG.uniform(0.1, 1, size=D - 1), -1e-6),
+    "indefinite": RNG.normal(size=D),
+    "negative definite": -RNG.uniform(1, 2, size=D),
+    "crowded below": np.append(RNG.uniform(0.1, 1, size=D - 40), -0.2 + 1e-7 * np.arange(40)),
+}
+
+
+def with_spectrum(values, seed=0):
+    q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(len(values), len(values))))
+    matrix = (q * values) @ q.T
+    return (matrix + matrix.T) / 2
+
+
+def free(matrix, **options):
+    linear = Partial(jnp.matmul, jnp.asarray(matrix))
+    return curvature.of_function(linear, len(matrix), memory=0, **options)
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_the_least_eigenvalue_is_bounded_from_both_sides_without_a_decomposition(name, monkeypatch):
+    matrix = with_spectrum(LEAST[name])
+    truth, rounding = np.linalg.eigvalsh(matrix)[0], D * np.finfo(float).eps * D
+    monkeypatch.setattr(definite, "SMALL", 0)
+    monkeypatch.delattr(curvature.Curvature, "spectrum")
+    found = curvature.definiteness(curvature.of_matrix(matrix))
+    assert found.lower <= truth + rounding
+    assert truth - rounding <= found.upper
+    assert found.upper - found.lower <= 1e-5 * abs(truth) + 10 * rounding
+    assert found.definite == (truth > 0)
+    np.testing.assert_allclose(np.linalg.norm(found.vector), 1, rtol=1e-12)
+    np.testing.assert_allclose(found.vector @ matrix @ found.vector, truth, atol=1e-5 * abs(truth))
+
+
+def test_a_matrix_that_is_singular_up_to_rounding_is_undecided():
+    matrix = with_spectrum(np.append(np.linspace(0.1, 1, 30), 0.0))
+    found = curvature.definiteness(curvature.of_matrix(matrix))
+    assert found.definite is None
+    assert -1e-10 < found.lower <= 0 < found.upper < 1e-10
+
+
+def test_zero_and_single_numbers():
+    zero = curvature.definiteness(curvature.of_matrix(np.zeros((3, 3))))
+    assert zero.definite is not True
+    assert zero.lower <= 0 <= zero.upper
+    for number in (2.0, -2.0):
+        found = curvature.definiteness(curvature.of_matrix(np.array([[number]])))
+        assert found.lower <= number <= found.upper
+        assert found.definite == (number > 0)
+
+
+@given(st.integers(2, 6), st.integers(1, 40), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_a_bound_from_below_holds_where_rounding_decides(d, exponent, seed):
+    """MMᵀ of integers plus a tiny shift: the least eigenvalue may be zero, or anything near it."""
+    rng = np.random.default_rng(seed)
+    M = rng.integers(-2, 3, size=(d, d - 1)).astype(float)
+    matrix = M @ M.T + 2.0**-exponent * np.eye(d)
+    bound = definite.least_eigenvalue_above(matrix, 0.0)
+    with mpmath.workdps(50):
+        truth = min(mpmath.eigsy(mpmath.matrix(matrix.tolist()), eigvals_only=True))
+        assert bound is None or mpmath.mpf(bound) <= truth
+    assert bound is not None or exponent > 30
+
+
+def test_beyond_the_budget_the_structure_bounds_from_below():
+    rng = np.random.default_rng(0)
+    network = mlp_from_arrays([rng.normal(size=(4, 6)), rng.normal(size=(3, 4))])
+    split = Split(rng.normal(size=(20, 6)), rng.integers(0, 3, size=20))
+    made = curvature.gauss_newton(network, split, weight_decay=0.03, memory=0)
+    truth = np.linalg.eigvalsh(curvature.gauss_newton(network, split, weight_decay=0.03).matrix())[0]
+    found = curvature.definiteness(made)
+    assert found.lower == 0.03
+    assert found.definite
+    assert truth - 1e-12 <= found.upper <= truth + 1e-6
+    assert curvature.definiteness(made.shifted(-0.01)).lower == pytest.approx(0.02)
+    hessian = curvature.definiteness(curvature.hessian(network, split, weight_decay=0.03, memory=0))
+    assert hessian.lower == -np.inf
+    assert "not proved" in hessian.how
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=15, deadline=None)
+def test_errors_of_solves_and_forms_are_bounded(seed):
+    rng = np.random.default_rng(seed)
+    M = rng.integers(-3, 4, size=(5, 5)).astype(float)
+    matrix = M @ M.T + np.eye(5)
+    u = rng.integers(-3, 4, size=5).astype(float) + 0.5
+    made = curvature.of_matrix(matrix)
+    solution, lower = curvature.solve(made, u), curvature.definiteness(made).lower
+    form = curvature.quadratic_form(made, u)
+    with mpmath.workdps(50):
+        x = mpmath.lu_solve(mpmath.matrix(matrix.tolist()), mpmath.matrix(u.tolist()))
+        error = mpmath.norm(x - mpmath.matrix(solution.x.tolist()))
+        value = sum(mpmath.mpf(a) * b for a, b in zip(u.tolist(), x, strict=True))
+        assert error <= solution.error(lower)
+        assert abs(value - mpmath.mpf(form.value)) <= form.error
+    assert solution.error(lower) < 1e-9
+    assert form.error < 1e-9 * max(1, form.value)
+
+
+@pytest.mark.parametrize("make", [curvature.of_matrix, free], ids=["dense", "free"])
+def test_a_form_off_the_range_shows_what_is_outside(make):
+    values = np.append(np.linspace(1, 2, D - 2), [0.0, 0.0])
+    matrix = with_spectrum(values)
+    kernel = np.linalg.eigh(matrix)[1][:, :2]
+    inside = matrix @ np.random.default_rng(1).normal(size=D)
+    expected = inside @ np.linalg.pinv(matrix, rcond=1e-8) @ inside
+    for part in (0.0, 3.0):
+        form = curvature.quadratic_form(make(matrix), inside + part * kernel[:, 0])
+        np.testing.assert_allclose(form.value, expected, rtol=1e-6 if part and make is free else 1e-10)
+        np.testing.assert_allclose(form.outside, part, atol=1e-6)
+        if make is curvature.of_matrix:
+            assert form.cut == 2
+            np.testing.assert_allclose(np.abs(form.cut_directions.T @ matrix), 0, atol=1e-12)
+        else:
+            assert form.cut is None
+
+
+@pytest.mark.parametrize("make", [curvature.of_matrix, free], ids=["dense", "free"])
+def test_indefinite_and_singular_systems_are_solved_with_their_residual_told(make):
+    values = np.append(RNG.uniform(0.5, 1, size=D - 3), [-2.0, -1.0, 0.0])
+    matrix = with_spectrum(values)
+    whole, kernel = np.linalg.eigh(matrix)[1], np.linalg.eigh(matrix)[1][:, 2]
+    inside = matrix @ whole.sum(axis=1)
+    solution = curvature.solve(make(matrix), inside)
+    assert solution.relative < 1e-9
+    np.testing.assert_allclose(matrix @ solution.x, inside, atol=1e-8)
+    off = curvature.solve(make(matrix), inside + kernel)
+    np.testing.assert_allclose(off.residual, 1, rtol=1e-6)
+
+
+def test_conjugate_gradients_need_a_known_floor():
+    matrix = with_spectrum(LEAST["definite"])
+    u = np.random.default_rng(2).normal(size=D)
+    known = curvature.solve(free(matrix, floor=1e-4), u)
+    assert "conjugate gradients" in known.how
+    assert "minimal residuals" in curvature.solve(free(matrix), u).how
+    for solution in (known, curvature.solve(free(matrix), u)):
+        np.testing.assert_allclose(solution.x, np.linalg.solve(matrix, u), rtol=1e-7, atol=1e-7)
+    none = curvature.solve(free(matrix), np.zeros(D))
+    assert (none.residual, none.relative) == (0, 0)
