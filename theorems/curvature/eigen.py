@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from .. import linalg
 from .intervals import Ritz, margin, none_above, ritz, rounding_of
-from .lanczos import CHANCE, CHUNK, KEYS, Search, search
+from .lanczos import CHANCE, CHUNK, KEPT, KEYS, Search, search
 from .operator import Curvature
 
 COMPLETE = 1500
@@ -73,14 +73,15 @@ def eigenpairs(
     tolerance: float = TOLERANCE,
     most: int = MOST,
     seed: int = 0,
+    copies: bool = True,
 ) -> Eigenpairs:
     r"""The extreme eigenvalues of a symmetric matrix, with multiplicities, and intervals that hold them.
 
     Small matrices within the memory budget are decomposed completely. Otherwise Ritz vectors X come from
     Lanczos' method with locking (`lanczos`), and the intervals from their residual $R = AX - XM$
-    (`kahan_radius`), recomputed with fresh products: they hold whatever the search did. That none was missed
-    is proved within the budget by one Cholesky factorisation (`beyond`), and beyond it only probable
-    (`ceiling`).
+    (`kahan_radius`), in which A X is made of the products that were computed: they hold whatever else the
+    search did. That none was missed is proved within the budget by one Cholesky factorisation, and beyond it
+    only probable (`ceiling`).
 
     Args:
         curvature: the matrix.
@@ -89,6 +90,8 @@ def eigenpairs(
         tolerance: of ‖A x − λ x‖ relative to the largest |λ|, where the search may stop.
         most: products that the search may make. A result that is cut off says so.
         seed: of the starting vectors.
+        copies: whether to look for further copies of what was found, beyond the budget, which may double the
+            number of products. Without, an eigenvalue that is repeated may be reported once.
 
     Raises:
         ValueError: a count out of range, or another way of being extreme.
@@ -103,7 +106,7 @@ def eigenpairs(
     if 2 * (count + 2 * CHUNK) >= curvature.d and not curvature.dense:
         curvature = replace(curvature, memory=8 * curvature.d**2)
     if not curvature.dense:
-        return _probable(curvature, count, which, (tolerance, most, seed))
+        return _probable(curvature, count, which, (tolerance, most, seed), copies)
     if curvature.d <= COMPLETE or 2 * (count + 2 * CHUNK) >= curvature.d:
         return _complete(curvature, count, which)
     return _proved(curvature, count, which, (tolerance, most, seed))
@@ -153,13 +156,15 @@ def _proved(curvature: Curvature, count: int, which: str, limits: tuple[float, i
     return _ordered(found, which, sides, how, products)
 
 
-def _probable(curvature: Curvature, count: int, which: str, limits: tuple[float, int, int]) -> Eigenpairs:
+def _probable(
+    curvature: Curvature, count: int, which: str, limits: tuple[float, int, int], copies: bool
+) -> Eigenpairs:
     """From a search alone."""
-    search = _search(curvature, count, which, limits)
-    vectors = np.linalg.qr(search.vectors)[0]
-    images = curvature.product(vectors)
-    rounding = linalg.gamma(curvature.operations + 2) * float(np.linalg.norm(images, axis=0).max())
-    found = ritz(images, vectors, rounding)
+    search = _search(curvature, count, which, limits, copies)
+    # A X is a combination of all products, the coefficients for a unit vector being those of another one.
+    operations = curvature.operations + search.products + 2
+    rounding = math.sqrt(search.products) * linalg.gamma(operations) * search.scale
+    found = ritz(search.images, search.vectors, rounding)
     key = KEYS[which](found.values)
     order = np.argsort(-key, kind="stable")
     how = (
@@ -168,6 +173,7 @@ def _probable(curvature: Curvature, count: int, which: str, limits: tuple[float,
     )
     if search.ceiling == math.inf:
         how += "nothing is said of eigenvalues that were missed" + ("" if search.converged else ": cut off")
+        how += "" if copies else ", such as copies of those found"
     else:
         how += f"none beyond {search.ceiling:.4g} was missed, except with probability {2 * CHANCE:.0e}"
     return Eigenpairs(
@@ -177,19 +183,20 @@ def _probable(curvature: Curvature, count: int, which: str, limits: tuple[float,
         upper=found.values[order] + found.radius,
         complete=False,
         ceiling=-search.ceiling if which == "smallest" else search.ceiling,
-        products=search.products + count,
+        products=search.products,
         how=how,
     )
 
 
-def _search(curvature: Curvature, count: int, which: str, limits: tuple[float, int, int]) -> Search:
+def _search(
+    curvature: Curvature, count: int, which: str, limits: tuple[float, int, int], copies: bool = True
+) -> Search:
     tolerance, most, seed = limits
-    room = max(ROOM, 4 * count + 4 * CHUNK)
-    if not curvature.dense and 8 * curvature.d * room > curvature.memory:
-        room = max(count + 3 * CHUNK, curvature.memory // (8 * curvature.d))
-    return search(
-        curvature.linear, curvature.d, count, which, tolerance=tolerance, most=most, room=room, seed=seed
-    )
+    room, least = max(ROOM, 4 * count + 4 * CHUNK), count + KEPT + 2 * CHUNK
+    if not curvature.dense and 16 * curvature.d * room > curvature.memory:
+        room = max(least, curvature.memory // (16 * curvature.d))
+    options = {"tolerance": tolerance, "most": most, "room": room, "seed": seed, "copies": copies}
+    return search(curvature.linear, curvature.d, count, which, **options)
 
 
 class Side(NamedTuple):

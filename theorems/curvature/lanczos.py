@@ -2,15 +2,12 @@ r"""Extreme eigenvectors from products alone, every copy of a repeated eigenvalu
 
 A Krylov space holds one vector of each eigenspace: however often an eigenvalue is repeated, Lanczos' method
 sees it once. So what has converged is locked, and the search starts again from a random vector of its
-complement, until such a search finds nothing that belongs to the wanted set. Full reorthogonalisation keeps
-rounding from bringing back as a "ghost" what is known already.
+complement, until such a search finds nothing that belongs to the wanted set. Each new vector is
+orthogonalised against all others, twice, which keeps rounding from bringing back as a "ghost" what is known.
 
-The basis grows by a few vectors at a time. With orthonormal B and $A B = B G + r h^T$, the vectors Q of
-Lanczos' method for $(I - BB^T) A (I - BB^T)$ from the unit vector r satisfy
-
-$$A\,[B\;Q] = [B\;Q] \begin{pmatrix} G & h e_1^T \\ e_1 h^T & T \end{pmatrix} + r' \beta e_m^T,$$
-
-which has the same form. Restarting with the best Ritz vectors in place of B keeps it too, and bounds memory.
+The products A Q with all basis vectors Q are kept. So the projected matrix $Q^T A Q$ is computed and not
+recurred, residuals $A x - \theta x$ of Ritz vectors $x = Q s$ are $(A Q) s - \theta Q s$ without a further
+product, and so it stays when the basis is replaced by its best Ritz vectors, which bounds memory.
 
 Sources: Lanczos, J. Res. Nat. Bur. Standards 45, 1950. Wu and Simon, *Thick-restart Lanczos method for large
 symmetric eigenvalue problems*, SIAM J. Matrix Anal. Appl. 22, 2000.
@@ -22,80 +19,75 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Float
-from matfree.decomp import tridiag_sym
 
 from .. import linalg
 
-CHUNK = 16
+CHUNK = 8
 """Vectors by which a basis grows before its convergence is looked at."""
-SAFETY = 16
-"""Residuals are brought this much below the tolerance, as what is locked is taken as exact."""
+KEPT = 16
+"""Ritz vectors that are kept beyond the wanted ones where a basis has to be made smaller."""
 CHANCE = 1e-6
 """With which the bound on what a search may have missed is too low."""
 KEYS: dict[str, Callable] = {"largest": np.positive, "smallest": np.negative, "magnitude": np.abs}
 """Ways of being extreme: the wanted eigenvalues have the largest keys."""
 
 
-@dataclass(frozen=True)
-class Krylov:
-    r"""A basis B with $A B = B G + r h^T$; rows past `size` are zeros.
+class Basis(NamedTuple):
+    """Orthonormal vectors and their images; rows past `size` are zeros.
 
     Attributes:
-        rows: Bᵀ, shape (room, d).
-        projected: G, shape (size, size).
-        residual: r, a unit vector, shape (d,).
-        coupling: h, shape (size,); zero if the space is invariant and r a new start.
+        rows: Qᵀ, (room, d).
+        images: (A Q)ᵀ, (room, d).
+        size: of the basis.
+        direction: what to go on with, (d,): orthogonalised before it is used.
     """
 
     rows: Any
-    projected: Float[np.ndarray, "n n"]
-    residual: Any
-    coupling: Float[np.ndarray, " n"]
-
-    @property
-    def size(self) -> int:
-        """The number of basis vectors."""
-        return len(self.coupling)
-
-    @property
-    def d(self) -> int:
-        """The length of the vectors."""
-        return self.rows.shape[1]
-
-    def ritz(self, vectors: Float[np.ndarray, "n c"]) -> Any:
-        """The vectors with these coordinates, to a row, shape (c, d)."""
-        padded = np.zeros((len(self.rows), vectors.shape[1]))
-        padded[: self.size] = vectors
-        return _combined(self.rows, padded)
+    images: Any
+    size: int
+    direction: Any
 
 
 @dataclass(frozen=True)
 class Search:
-    r"""What a search ended with.
+    """What a search ended with.
 
     Attributes:
         vectors: the wanted Ritz vectors, shape (d, count).
+        images: A times them, shape (d, count).
+        scale: the largest absolute Ritz value, about the norm of A.
         products: how many were made.
-        converged: whether the residual estimates of all are within the tolerance.
+        converged: whether the residuals of all are within the tolerance.
         ceiling: no eigenvalue outside of the set has a larger key than this, except with a probability of
             twice `CHANCE`; infinite if the search did not come to its end.
     """
 
     vectors: Float[np.ndarray, "d count"]
+    images: Float[np.ndarray, "d count"]
+    scale: float
     products: int
     converged: bool
     ceiling: float
 
 
 def search(
-    linear: Partial, d: int, count: int, which: str, *, tolerance: float, most: int, room: int, seed: int
+    linear: Partial,
+    d: int,
+    count: int,
+    which: str,
+    *,
+    tolerance: float,
+    most: int,
+    room: int,
+    seed: int,
+    copies: bool = True,
 ) -> Search:
     """The wanted Ritz vectors, until a search from a new start changes none of their values.
 
@@ -106,44 +98,129 @@ def search(
         which: a key of `KEYS`.
         tolerance: of residuals, relative to the largest Ritz value.
         most: products that may be made.
-        room: vectors that may be held, at least count + 3 `CHUNK`.
+        room: vectors that may be held together with their images, at least count + `KEPT` + `CHUNK`.
         seed: of the starts.
+        copies: whether to search from new starts at all. If not, each eigenvalue is found once.
     """
     key, rng = KEYS[which], np.random.default_rng(seed)
-    state = _started(jnp.zeros((2 * CHUNK, d)), np.zeros((0, 0)), rng)
-    known, products, steps, straight = None, 0, 0, True
+    nothing = jnp.zeros((0, d))
+    basis = _started(nothing, nothing, rng.normal(size=d), room)
+    known, products, steps, straight, scale = None, 0, 0, True, 0.0
     while True:
-        state, made = _extended(linear, state)
+        basis, projected, ended, made = _grown(linear, basis, room)
         products, steps = products + made, steps + made * straight
-        values, vectors = np.linalg.eigh(state.projected)
+        values, turns = np.linalg.eigh(projected)
         order = np.argsort(-key(values), kind="stable")
-        values, vectors = values[order], vectors[:, order]
-        off, slack = np.abs(state.coupling @ vectors), tolerance / SAFETY * float(np.abs(values).max())
-        wanted = values[:count]
-        whole = state.size == d
-        settled = whole or (len(values) >= count and bool(np.all(off[:count] <= slack)))
+        values, turns = values[order], turns[:, order]
+        scale = max(scale, float(np.abs(values).max()))
+        slack, wanted = tolerance * scale, values[:count]
+        whole, many = basis.size == d, len(values) >= count
+        vectors, images, off = _ritz(basis, values, turns, count + 1)
+
+        def found(converged: bool, ceiling: float) -> Search:
+            chosen = (np.asarray(each)[:count].T for each in (vectors, images))  # noqa: B023
+            return Search(*chosen, scale, products, converged, ceiling)  # noqa: B023
+
+        settled = whole or (many and bool(np.all(off[:count] <= slack)))
         if settled and (whole or (known is not None and np.allclose(wanted, known, rtol=0, atol=2 * slack))):
-            rest = _next(key(values), off, count, slack)
-            if whole or rest < math.inf:
-                ceiling = -math.inf if whole else _ceiling(rest, values[count:], steps, d)
-                return Search(np.asarray(state.ritz(vectors[:, :count])).T, products, True, ceiling)
+            rest = -math.inf if whole else _next(key(values), off, count, slack)
+            # In an invariant space the search has seen all that its start had a part in.
+            seen = whole or ended or rest == math.inf
+            ceiling = rest if seen else _ceiling(rest, values[count:], steps, d)
+            if ceiling < math.inf:
+                return found(True, ceiling)
             settled = False
-        if products >= most and len(values) >= count:
-            return Search(np.asarray(state.ritz(vectors[:, :count])).T, products, False, math.inf)
+        if settled and not copies:
+            return found(True, math.inf)
+        if products >= most and many:
+            return found(False, math.inf)
         if settled:
             known, steps, straight = wanted, 0, True
-            state = _started(_padded(state.ritz(vectors[:, :count])), np.diag(wanted), rng)
-        elif not state.coupling.any():  # only a new start leads out of an invariant space
+            basis = _started(vectors[:count], images[:count], rng.normal(size=d), room)
+        elif ended:  # only a new start leads out of an invariant space
             steps, straight = 0, True
-            state = _started(state.rows, state.projected, rng)
-        elif state.size + CHUNK > room:
-            keep, straight = vectors[:, : count + CHUNK], False
-            state = Krylov(
-                _padded(state.ritz(keep)),
-                np.diag(values[: count + CHUNK]),
-                state.residual,
-                state.coupling @ keep,
-            )
+            basis = basis._replace(direction=rng.normal(size=d))
+        elif basis.size + CHUNK > room:
+            straight = False
+            vectors, images, _ = _ritz(basis, values, turns, count + KEPT)
+            basis = _started(vectors, images, basis.direction, room)
+
+
+def _started(vectors: Any, images: Any, direction: Any, room: int) -> Basis:
+    """A basis of Ritz vectors; the rooms are of few sizes, so that few programs are compiled."""
+    size = len(vectors)
+    rows = 4 * CHUNK
+    while rows < size + CHUNK:
+        rows *= 2
+    return Basis(*(_padded(each, min(rows, room)) for each in (vectors, images)), size, direction)
+
+
+def _padded(rows: Any, room: int) -> Any:
+    return jnp.zeros((room, rows.shape[1])).at[: len(rows)].set(rows)
+
+
+def _grown(linear: Partial, basis: Basis, room: int) -> tuple[Basis, Float[np.ndarray, "n n"], bool, int]:
+    """The basis with up to `CHUNK` more vectors, QᵀAQ, whether the space is invariant, and their number."""
+    rows, images, size, direction = basis
+    if size + CHUNK > len(rows):
+        rows, images = (_padded(each, min(2 * len(rows), room)) for each in (rows, images))
+    rows, images, direction, alive, projected = _chunk(linear, rows, images, direction, size)
+    alive = np.asarray(alive)
+    made = int(np.argmin(np.append(alive, False)))
+    projected = np.asarray(projected)[: size + made, : size + made]
+    grown = Basis(rows, images, size + made, direction)
+    return grown, (projected + projected.T) / 2, not alive[-1], made
+
+
+@partial(jax.jit, donate_argnums=(1, 2))
+def _chunk(linear: Partial, rows: Any, images: Any, start: Any, size: Any) -> tuple[Any, ...]:
+    """Up to `CHUNK` vectors, each of them the image of the last one, orthogonalised and normed."""
+    d = rows.shape[1]
+    rounding = math.sqrt(d) * linalg.EPS
+
+    def outside(rows: Any, v: Any) -> Any:
+        def once(v: Any) -> Any:
+            return v - (rows @ v) @ rows
+
+        # Once leaves rounding of the size of what was removed, which matters where little is left.
+        left = once(v)
+        return jax.lax.cond(jnp.sum(left**2) < 0.25 * jnp.sum(v**2), once, lambda left: left, left)
+
+    def step(number: Any, carry: tuple) -> tuple:
+        rows, images, v, alive = carry
+        length = jnp.linalg.norm(v)
+        v = outside(rows, v / jnp.where(length > 0, length, 1.0))
+        left = jnp.linalg.norm(v)
+        # What is left of a vector that lay in the span is rounding, and so is every vector after it.
+        going = (left > 100 * rounding) & (size + number < d) & ((number == 0) | alive[number - 1])
+        v = jnp.where(going, v / jnp.where(going, left, 1.0), 0.0)
+        image, at = linear(v), (size + number, jnp.zeros_like(size))
+        rows, images = (
+            jax.lax.dynamic_update_slice(held, each[None], at) for held, each in ((rows, v), (images, image))
+        )
+        return rows, images, image, alive.at[number].set(going)
+
+    rows, images, last, alive = jax.lax.fori_loop(
+        0, CHUNK, step, (rows, images, start, jnp.zeros(CHUNK, bool))
+    )
+    return rows, images, outside(rows, last), alive, rows @ images.T
+
+
+def _ritz(
+    basis: Basis, values: Float[np.ndarray, " n"], turns: Float[np.ndarray, "n n"], count: int
+) -> tuple[Any, Any, Float[np.ndarray, " c"]]:
+    """The first Ritz vectors and their images, to a row each, and the lengths of their residuals."""
+    some = turns[:, :count]
+    padded = np.zeros((len(basis.rows), some.shape[1]))
+    padded[: basis.size] = some
+    vectors, images, off = _combined(basis.rows, basis.images, padded, values[: some.shape[1]])
+    return vectors, images, np.asarray(off)
+
+
+@jax.jit
+def _combined(rows: Any, images: Any, coordinates: Any, values: Any) -> tuple[Any, Any, Any]:
+    vectors, images = coordinates.T @ rows, coordinates.T @ images
+    return vectors, images, jnp.linalg.norm(images - values[:, None] * vectors, axis=1)
 
 
 def _next(keys: Float[np.ndarray, " n"], off: Float[np.ndarray, " n"], count: int, slack: float) -> float:
@@ -164,80 +241,9 @@ def _ceiling(best: float, rest: Float[np.ndarray, " n"], steps: int, d: int) -> 
     Source: Kuczyński and Woźniakowski, *Estimating the largest eigenvalue by the power and Lanczos algorithms
     with a random start*, SIAM J. Matrix Anal. Appl. 13, 1992, theorem 4.2.
     """
-    if not len(rest):
+    if not len(rest) or not steps:
         return math.inf
     epsilon = (math.log(1.648 * math.sqrt(d) / CHANCE) / (2 * steps - 1)) ** 2
     if epsilon >= 0.5:
         return math.inf
     return best + epsilon / (1 - 2 * epsilon) * float(rest.max() - rest.min())
-
-
-def _started(rows: Any, projected: Float[np.ndarray, "n n"], rng: np.random.Generator) -> Krylov:
-    """A basis of an invariant space, and a random vector to leave it by."""
-    return Krylov(rows, projected, rng.normal(size=rows.shape[1]), np.zeros(len(projected)))
-
-
-def _padded(rows: Any) -> Any:
-    """Rows with zeros behind them, up to one of few sizes, so that few programs are compiled."""
-    room = 2 * CHUNK
-    while room < len(rows) + CHUNK:
-        room *= 2
-    return jnp.zeros((room, rows.shape[1])).at[: len(rows)].set(rows)
-
-
-def _extended(linear: Partial, state: Krylov) -> tuple[Krylov, int]:
-    """The basis with up to `CHUNK` more vectors, and their number."""
-    n, steps = state.size, min(CHUNK, state.d)
-    new, diagonal, off, residual, left, overlap = _chunk(linear, state.rows, state.residual, steps)
-    diagonal, off = np.asarray(diagonal), np.append(np.asarray(off), float(left))
-    rounding = math.sqrt(state.d) * linalg.EPS
-    size = np.nanmax(np.abs(np.concatenate([state.projected.ravel(), diagonal, off[:1]])))
-    # What is left of a vector that lay in the span is rounding, and so is every vector after it.
-    alive = off > 100 * rounding * size
-    made = min(steps if alive.all() else int(np.argmin(alive)) + 1, state.d - n)
-    ended = made < steps or not alive[-1]
-    # A vector of which little was left is not clean: it becomes the residual, to be cleaned and tried again.
-    clean = np.asarray(overlap)[1:made] <= 1e3 * rounding
-    if not clean.all():
-        made, ended = int(np.argmin(clean)) + 1, False
-        residual = new[made]
-    projected, coupling = np.zeros((n + made, n + made)), np.zeros(n + made)
-    projected[:n, :n] = state.projected
-    projected[n:, n:] = np.diag(diagonal[:made]) + np.diag(off[: made - 1], 1) + np.diag(off[: made - 1], -1)
-    projected[:n, n] = projected[n, :n] = state.coupling
-    coupling[-1] = 0.0 if ended else off[made - 1]
-    rows = state.rows if n + steps <= len(state.rows) else _padded(state.rows)
-    return Krylov(_set(rows, new, n, made), projected, residual, coupling), made
-
-
-@partial(jax.jit, static_argnums=3)
-def _chunk(linear: Partial, rows: Any, start: Any, steps: int) -> tuple[Any, ...]:
-    """Lanczos' method in the complement of the rows; last, how much each vector overlaps with them."""
-
-    def product(v: Any) -> Any:
-        # The component ε of v in the span, which is rounding, would come back as −α ε / β, larger each time,
-        # when the method subtracts α v and divides by β; so α ε is left in the product, α = vᵀAv.
-        w = linear(v)
-        first, inside = (rows @ jnp.stack([w, v], axis=1)).T
-        w = w - first @ rows
-        return w - (rows @ w - (v @ w) * inside) @ rows  # twice: once leaves rounding of the size of w
-
-    start = start / jnp.linalg.norm(start)
-    for _ in range(2):
-        start = start - (rows @ start) @ rows
-    lanczos = tridiag_sym(steps, materialize=False, custom_vjp=False)
-    vectors, (diagonal, off), residual, _ = lanczos(product, start)
-    left = jnp.linalg.norm(residual)
-    overlap = jnp.max(jnp.abs(vectors @ rows.T), axis=1)
-    return vectors, diagonal, off, residual / left, left, overlap
-
-
-@partial(jax.jit, donate_argnums=0)
-def _set(rows: Any, new: Any, at: Any, made: Any) -> Any:
-    new = jnp.where(jnp.arange(len(new))[:, None] < made, new, 0.0)  # NaN past the end of an invariant space
-    return jax.lax.dynamic_update_slice(rows, new, (at, jnp.zeros_like(at)))
-
-
-@jax.jit
-def _combined(rows: Any, coordinates: Any) -> Any:
-    return coordinates.T @ rows
