@@ -10,7 +10,7 @@ import pytest
 import sympy
 from jax.tree_util import Partial
 
-from peftproof.theorems import curvature
+from peftproof.theorems import curvature, linalg
 from peftproof.theorems.sensitivity import gap
 from peftproof.theorems.sensitivity.forms import corrected_57, dual_gap, gauss_newton_gap
 from peftproof.theorems.sensitivity.gap import prepare, residual_gap
@@ -70,7 +70,8 @@ def test_the_residual_form_agrees_with_fifty_digits_where_subtraction_does_not(r
         assert found.relative == pytest.approx(found.value / full)
         errors.append(abs(found.value / exact - 1))
         lost.append(abs(subtracted(H, P, u) / exact - 1))
-    assert np.median(errors) <= accuracy
+    # The last digits depend on the machine: twice the law ε √(full / gap) is what any may lose.
+    assert np.median(errors) <= max(accuracy, 2 * linalg.EPS / math.sqrt(ratio))
     assert np.median(lost) > 30 * accuracy
 
 
@@ -293,8 +294,9 @@ def test_products_show_when_there_is_no_gap():
     H, P = np.diag([1.0, 2.0, -0.5]), np.eye(3)[:, :1]
     with pytest.raises(ValueError, match="indefinite"):
         residual_gap(by_products(H), P, np.array([1.0, 0.1, 1.0]))
-    with pytest.raises(ValueError, match="u outside its range, or indefinite"):
-        residual_gap(by_products(np.diag([1.0, 2.0, 0.0])), P, np.ones(3))
+    outside = residual_gap(by_products(np.diag([1.0, 2.0, 0.0])), P, np.ones(3))
+    assert not outside.range_ok
+    assert math.isnan(outside.value)
     X = np.random.default_rng(8).normal(size=(40, 20))
     stuck = residual_gap(by_products(X @ X.T), np.eye(40)[:, :3], np.ones(40))
     assert not stuck.range_ok

@@ -12,6 +12,8 @@ from . import (
     claims_gaussian,
     claims_printed,
     claims_words,
+    plots,
+    plots_model,
     tables,
 )
 from .bounds import Bound, clipped_cross_entropy, minimiser_bound, slow_rate, uniform_bound
@@ -48,6 +50,8 @@ __all__ = [
     "gains",
     "minimiser_bound",
     "misspecification",
+    "plots",
+    "plots_model",
     "predict_crossover",
     "simulate",
     "simulate_ridgeless",

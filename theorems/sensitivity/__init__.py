@@ -19,11 +19,12 @@ from . import (
     claims_squares,
     claims_words,
     plots,
+    plots_numerics,
     plots_spread,
     tables,
 )
 from .forms import Corrected57, corrected_57, dual_gap, gauss_newton_gap
-from .frozen import Frozen, Robustness, frozen, robustness
+from .frozen import Frozen, Robustness, robustness
 from .gap import ResidualGap, residual_gap
 from .laws import CleanDamage, DistanceBounds, GapLaw, clean_damage, distance_bounds, gap_law, kantorovich
 from .own_optima import OwnOptimum, OwnReadaptation, own_optimum
@@ -49,12 +50,12 @@ __all__ = [
     "corrected_57",
     "distance_bounds",
     "dual_gap",
-    "frozen",
     "gap_law",
     "gauss_newton_gap",
     "kantorovich",
     "own_optimum",
     "plots",
+    "plots_numerics",
     "plots_spread",
     "readapt",
     "residual_gap",
