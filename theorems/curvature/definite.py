@@ -71,12 +71,12 @@ def definiteness(curvature: Curvature) -> Definiteness:
     Args:
         curvature: the matrix.
     """
-    return _by_cholesky(curvature) if curvature.dense else _by_products(curvature)
+    return _bycholesky(curvature) if curvature.dense else _by_products(curvature)
 
 
-def _by_cholesky(curvature: Curvature) -> Definiteness:
+def _bycholesky(curvature: Curvature) -> Definiteness:
     matrix = curvature.matrix()
-    factor, info = _cholesky(matrix, 0.0)
+    factor, info = cholesky(matrix, 0.0)
     start = np.random.default_rng(0).normal(size=len(matrix))
     if info != 0:
         start = _least_by_lanczos(curvature, tolerance=1e-8)
@@ -106,7 +106,7 @@ def _just_below(
     # The quotient may be that of another eigenvalue, near or far.
     for distance in (off, 10 * off + abs(value) / 100, 100 * off + abs(value) / 2, 1e4 * off + abs(value)):
         shift = value - distance - rounding
-        factor, info = _cholesky(matrix, shift)
+        factor, info = cholesky(matrix, shift)
         if info == 0:
             return math.nextafter(shift - lost(np.diag(matrix) - shift), -math.inf), factor
     return None
@@ -142,7 +142,7 @@ def least_eigenvalue_above(matrix: Float[np.ndarray, "d d"], shift: float) -> fl
     Source: Rump, *Verification of positive definiteness*, BIT 46 (2006), theorem 2.3; the error bound is from
     Demmel, *On floating point errors in Cholesky*, LAPACK working note 14 (1989).
     """
-    _, info = _cholesky(matrix, shift)
+    _, info = cholesky(matrix, shift)
     if info != 0:
         return None
     return math.nextafter(shift - lost(np.diag(matrix) - shift), -math.inf)
@@ -166,7 +166,7 @@ def rayleigh(matrix: Float[np.ndarray, "d d"], vector: Float[np.ndarray, " d"]) 
     return value, (error + 4 * rounding * abs(value)) * (1 + linalg.gamma(16))
 
 
-def _cholesky(matrix: Float[np.ndarray, "d d"], shift: float) -> tuple[Float[np.ndarray, "d d"], int]:
+def cholesky(matrix: Float[np.ndarray, "d d"], shift: float) -> tuple[Float[np.ndarray, "d d"], int]:
     """The upper factor of A − sI, and LAPACK's verdict: 0, or the order of the minor that is not positive."""
     moved = matrix.copy()
     moved.flat[:: len(matrix) + 1] -= shift

@@ -2,6 +2,7 @@ r"""Extreme eigenvalues with intervals that hold them, and what is proved of the
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,9 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse.linalg
 from jaxtyping import Float
 
 from .. import linalg
+from .definite import cholesky, definiteness
 from .intervals import Ritz, margin, none_above, ritz, rounding_of
 from .lanczos import CHANCE, CHUNK, KEPT, KEYS, Search, search
 from .operator import Curvature
@@ -130,9 +133,10 @@ def _complete(curvature: Curvature, count: int, which: str) -> Eigenpairs:
 def _proved(curvature: Curvature, count: int, which: str, limits: tuple[float, int, int]) -> Eigenpairs:
     """From a search, and a Cholesky factorisation that shows that nothing is beyond what it found."""
     matrix = curvature.matrix()
-    if which == "smallest":  # the lower end is often crowded, where Lanczos' method is slow
-        vectors = scipy.linalg.eigh(matrix, subset_by_index=[0, count - 1], check_finite=False)[1]
-        products, by = 0, "tridiagonal reduction"
+    if which == "smallest":  # the lower end is often crowded, where products alone take long
+        vectors, products, by = _inverted(curvature, count), 0, "Lanczos' method for the inverse"
+        if vectors is None:
+            return _complete(curvature, count, which)
     else:
         search = _search(curvature, count, which, limits)
         vectors, products, by = (
@@ -154,6 +158,23 @@ def _proved(curvature: Curvature, count: int, which: str, limits: tuple[float, i
         return _complete(curvature, count, which)
     how = f"{by}, {curvature.decided}: proved to be the {which} ones by a Cholesky factorisation"
     return _ordered(found, which, sides, how, products)
+
+
+def _inverted(curvature: Curvature, count: int) -> Float[np.ndarray, "d count"] | None:
+    """Eigenvectors of the least eigenvalues, by a Cholesky factorisation from just below; a copy may be missed."""
+    matrix, d = curvature.matrix(), curvature.d
+    shift = definiteness(curvature).lower - 1e-6 * float(np.linalg.norm(matrix))
+    factor, info = cholesky(matrix, shift)
+    if info != 0:
+        return None
+    back = functools.partial(scipy.linalg.cho_solve, (factor, False), check_finite=False)
+    inverse = scipy.sparse.linalg.LinearOperator((d, d), matvec=back, dtype=np.float64)
+    start = np.random.default_rng(0).normal(size=d)
+    try:
+        found = scipy.sparse.linalg.eigsh(inverse, count, which="LA", v0=start)
+    except scipy.sparse.linalg.ArpackNoConvergence:
+        return None
+    return np.linalg.qr(found[1])[0]
 
 
 def _probable(

@@ -173,6 +173,10 @@ class Curvature:
             moved.flat[:: self.d + 1] += shift
             return moved, self.formed_by
 
+        def restrictor(P: Float[np.ndarray, "d k"]) -> Float[np.ndarray, "k k"] | None:
+            found = None if self.restrictor is None else self.restrictor(P)
+            return None if found is None else found + shift * (P.T @ P)
+
         return Curvature(
             linear=Partial(_plus_identity, self.linear, jnp.asarray(shift)),
             d=self.d,
@@ -182,6 +186,7 @@ class Curvature:
             gradient=self.gradient,
             known=None if self.known is None else former()[0],
             former=former,
+            restrictor=restrictor,
             floor=self.floor + shift,
         )
 
