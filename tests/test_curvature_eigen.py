@@ -50,15 +50,14 @@ def extreme(values, count, which):
 @pytest.mark.parametrize("which", ["largest", "smallest", "magnitude"])
 @pytest.mark.parametrize("name", SPECTRA)
 def test_extreme_eigenvalues_are_those_of_a_complete_decomposition(name, which, monkeypatch):
-    if (name, which) == ("decaying", "smallest"):
-        pytest.skip("beyond products: its smallest eigenvalues are below the rounding of the largest")
     matrix = with_spectrum(SPECTRA[name])
     truth = np.linalg.eigvalsh(matrix)
     rounding = D * np.finfo(float).eps * np.abs(truth).max()
     for count in (1, 10):
         expected = np.sort(extreme(truth, count, which))
         found = {"complete": curvature.eigenpairs(curvature.of_matrix(matrix), count, which)}
-        found["free"] = curvature.eigenpairs(free(matrix), count, which)
+        if (name, which) != ("decaying", "smallest"):  # too crowded for products
+            found["free"] = curvature.eigenpairs(free(matrix), count, which)
         monkeypatch.setattr(eigen, "COMPLETE", 0)
         found["proved"] = curvature.eigenpairs(curvature.of_matrix(matrix), count, which)
         monkeypatch.undo()
