@@ -161,7 +161,7 @@ def _proved(curvature: Curvature, count: int, which: str, limits: tuple[float, i
 
 
 def _inverted(curvature: Curvature, count: int) -> Float[np.ndarray, "d count"] | None:
-    """Eigenvectors of the least eigenvalues, found in the inverse shifted just below; a copy may be missed."""
+    """Eigenvectors of the least eigenvalues, by an inverse shifted just below; a copy may be missed."""
     matrix, d = curvature.matrix(), curvature.d
     shift = definiteness(curvature).lower - 1e-6 * float(np.linalg.norm(matrix))
     factor, info = cholesky(matrix, shift)

@@ -26,7 +26,7 @@ from .roots import Triangular
 
 Vector = Float[np.ndarray, " d"]
 Steps = Float[np.ndarray, " T"]
-ACCURACY = 1e-5
+ACCURACY = 1e-4
 """What a re-trained minimum may miss, relative to how far the objective came down; less for small t."""
 _POINTS = 4
 _CALM = 0.1

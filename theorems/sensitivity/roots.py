@@ -34,7 +34,7 @@ class Triangular:
     cut = 0
     how = "Cholesky"
 
-    @property
+    @cached_property
     def size(self) -> float:
         """An upper estimate of the largest eigenvalue."""
         return float(np.abs(self.matrix).sum(axis=0).max(initial=0.0))
