@@ -93,6 +93,8 @@ def test_a_shift_adds_to_the_diagonal(both, truth):
         moved = each.shifted(0.7)
         near(moved.product(vectors(each.d)), truth[0] @ vectors(each.d) + 0.7 * vectors(each.d))
     near(both[0].shifted(0.7).matrix(), truth[0] + 0.7 * np.eye(both[0].d))
+    small = curvature.eigenpairs(both[1].shifted(0.7), both[1].d)  # as large as the matrix, which is formed
+    near(small.values, np.linalg.eigvalsh(truth[0])[::-1] + 0.7)
     near(curvature.of_matrix(truth[0]).shifted(-1.0).matrix(), truth[0] - np.eye(both[0].d))
 
 

@@ -11,18 +11,20 @@ import scipy.linalg
 from jaxtyping import Float
 
 from .. import linalg
-from .lanczos import search
+from .lanczos import room_for, search
 
 if TYPE_CHECKING:
     from .operator import Curvature
 
 TINY = float(np.finfo(np.float64).tiny)
 STEPS = 8
+"""Solves to a round of inverse iteration."""
 ROUNDS = 3
 RELATIVE = 1e-6
+"""Width of the interval, relative to the eigenvalue, that needs no further round."""
 SMALL = 300
+"""Rows up to which an indefinite matrix is decomposed to find a vector."""
 PRODUCTS = 2000
-ROOM = 128
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,10 +73,10 @@ def definiteness(curvature: Curvature) -> Definiteness:
     Args:
         curvature: the matrix.
     """
-    return _bycholesky(curvature) if curvature.dense else _by_products(curvature)
+    return _by_cholesky(curvature) if curvature.dense else _by_products(curvature)
 
 
-def _bycholesky(curvature: Curvature) -> Definiteness:
+def _by_cholesky(curvature: Curvature) -> Definiteness:
     matrix = curvature.matrix()
     factor, info = cholesky(matrix, 0.0)
     start = np.random.default_rng(0).normal(size=len(matrix))
@@ -127,7 +129,8 @@ def _least_by_lanczos(curvature: Curvature, tolerance: float) -> Float[np.ndarra
     d = curvature.d
     if d <= SMALL and curvature.dense:
         return np.linalg.eigh(curvature.matrix())[1][:, 0]
-    limits = {"tolerance": tolerance, "most": PRODUCTS, "room": ROOM, "seed": 0}
+    room = room_for(d, 1, None if curvature.dense else curvature.memory)
+    limits = {"tolerance": tolerance, "most": PRODUCTS, "room": room, "seed": 0}
     return search(curvature.linear, d, 1, "smallest", **limits).vectors[:, 0]
 
 
@@ -163,7 +166,7 @@ def rayleigh(matrix: Float[np.ndarray, "d d"], vector: Float[np.ndarray, " d"]) 
     value = float(vector @ image) / square
     rounding = linalg.gamma(len(matrix) + 8)
     error = rounding * (float(np.linalg.norm(matrix)) + float(np.linalg.norm(image)) / math.sqrt(square))
-    return value, (error + 4 * rounding * abs(value)) * (1 + linalg.gamma(16))
+    return value, (error + 4 * rounding * abs(value)) * (1 + linalg.gamma(matrix.size + 16))
 
 
 def cholesky(matrix: Float[np.ndarray, "d d"], shift: float) -> tuple[Float[np.ndarray, "d d"], int]:

@@ -15,15 +15,14 @@ from jaxtyping import Float
 
 from .. import linalg
 from .definite import cholesky, definiteness
-from .intervals import Ritz, margin, none_above, ritz, rounding_of
-from .lanczos import CHANCE, CHUNK, KEPT, KEYS, Search, search
+from .intervals import Ritz, kahan_radius, margin, none_above, ritz, rounding_of
+from .lanczos import CHANCE, CHUNK, KEYS, Search, room_for, search
 from .operator import Curvature
 
 COMPLETE = 1500
 """Rows up to which a matrix within the budget is decomposed completely: cubic cost, a second or two."""
 TOLERANCE = 1e-10
 MOST = 10_000
-ROOM = 128
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,7 +42,7 @@ class Eigenpairs:
         ceiling: beyond this no further eigenvalue lies, in the order that was asked for: proved where
             `complete` is true, and with a probability of 1 − 2·10⁻⁶ otherwise; infinite if the search was cut
             off.
-        products: how many products with vectors were made.
+        products: how many products the search made.
         how: what was computed, what is proved, and what is only probable.
     """
 
@@ -126,8 +125,13 @@ def _complete(curvature: Curvature, count: int, which: str) -> Eigenpairs:
         return float(rest.max(initial=-math.inf)) + whole.radius
 
     sides = _sides(found, which, lambda _: 4 * (whole.radius + found.radius), beyond)
+    if sides is None:
+        raise ValueError(
+            f"the {curvature.kind}: got entries up to {np.abs(matrix).max():.1g}, whose squares overflow; "
+            "scale it before"
+        )
     how = f"complete decomposition, {curvature.decided}: proved to be the {which} ones"
-    return _ordered(found, which, sides, how, curvature.d)
+    return _ordered(found, which, sides, how, 0)
 
 
 def _proved(curvature: Curvature, count: int, which: str, limits: tuple[float, int, int]) -> Eigenpairs:
@@ -139,11 +143,8 @@ def _proved(curvature: Curvature, count: int, which: str, limits: tuple[float, i
             return _complete(curvature, count, which)
     else:
         search = _search(curvature, count, which, limits)
-        vectors, products, by = (
-            search.vectors,
-            search.products,
-            f"Lanczos' method, {search.products} products",
-        )
+        vectors, products = search.vectors, search.products
+        by = f"Lanczos' method, {products} products"
     found = ritz(matrix @ vectors, vectors, rounding_of(matrix))
 
     def beyond(kept: int, sign: int, level: float, below: float) -> float | None:
@@ -185,9 +186,10 @@ def _probable(
     # A X is a combination of all products, the coefficients for a unit vector being those of another one.
     operations = curvature.operations + search.products + 2
     rounding = math.sqrt(search.products) * linalg.gamma(operations) * search.scale
-    found = ritz(search.images, search.vectors, rounding)
-    key = KEYS[which](found.values)
-    order = np.argsort(-key, kind="stable")
+    # They are Ritz vectors already, so that M is diagonal up to rounding, and what is off is in the residual.
+    values = np.sum(search.vectors * search.images, axis=0)
+    radius = kahan_radius(search.images, search.vectors, values, rounding)
+    order = np.argsort(-KEYS[which](values), kind="stable")
     how = (
         f"{curvature.decided}; Lanczos' method with locking, {search.products} products; the intervals hold "
         f"for products that are off by up to {rounding:.0e}; "
@@ -198,10 +200,10 @@ def _probable(
     else:
         how += f"none beyond {search.ceiling:.4g} was missed, except with probability {2 * CHANCE:.0e}"
     return Eigenpairs(
-        values=found.values[order],
-        vectors=found.vectors[:, order],
-        lower=found.values[order] - found.radius,
-        upper=found.values[order] + found.radius,
+        values=values[order],
+        vectors=search.vectors[:, order],
+        lower=values[order] - radius,
+        upper=values[order] + radius,
         complete=False,
         ceiling=-search.ceiling if which == "smallest" else search.ceiling,
         products=search.products,
@@ -213,9 +215,7 @@ def _search(
     curvature: Curvature, count: int, which: str, limits: tuple[float, int, int], copies: bool = True
 ) -> Search:
     tolerance, most, seed = limits
-    room, least = max(ROOM, 4 * count + 4 * CHUNK), count + KEPT + 2 * CHUNK
-    if not curvature.dense and 16 * curvature.d * room > curvature.memory:
-        room = max(least, curvature.memory // (16 * curvature.d))
+    room = room_for(curvature.d, count, None if curvature.dense else curvature.memory)
     options = {"tolerance": tolerance, "most": most, "room": room, "seed": seed, "copies": copies}
     return search(curvature.linear, curvature.d, count, which, **options)
 

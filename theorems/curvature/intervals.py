@@ -74,6 +74,9 @@ def gram(vectors: Float[np.ndarray, "d c"]) -> tuple[Float[np.ndarray, "c c"], f
 
 
 def _norm(matrix: Float[np.ndarray, "m n"]) -> float:
+    if matrix.shape[1] <= min(FEW, len(matrix) // 4):  # its Gram matrix is much smaller
+        product, error = gram(matrix)
+        return math.sqrt(float(linalg.spectral_norm(product)) + error) * (1 + linalg.gamma(4))
     if min(matrix.shape) <= FEW:
         return float(linalg.spectral_norm(matrix))
     return float(np.linalg.norm(matrix)) * (1 + linalg.gamma(matrix.size + 8))

@@ -29,14 +29,29 @@ from jaxtyping import Float
 
 from .. import linalg
 
-CHUNK = 8
-"""Vectors by which a basis grows before its convergence is looked at."""
+CHUNK = 4
+"""Vectors by which a basis grows at least before its convergence is looked at."""
+FIRST = 48
+"""Vectors that a basis has room for at first."""
 KEPT = 16
 """Ritz vectors that are kept beyond the wanted ones where a basis has to be made smaller."""
+ROOM = 128
+"""Vectors that a search may hold where memory allows."""
 CHANCE = 1e-6
 """With which the bound on what a search may have missed is too low."""
 KEYS: dict[str, Callable] = {"largest": np.positive, "smallest": np.negative, "magnitude": np.abs}
 """Ways of being extreme: the wanted eigenvalues have the largest keys."""
+
+
+def room_for(d: int, count: int, memory: int | None) -> int:
+    """How many vectors a search may hold with their images, in a memory budget if there is one.
+
+    At least what a search cannot do without, whatever the budget.
+    """
+    room = max(ROOM, 4 * count + 4 * CHUNK)
+    if memory is None or 16 * d * room <= memory:
+        return room
+    return max(count + KEPT + 2 * CHUNK, memory // (16 * d))
 
 
 class Basis(NamedTuple):
@@ -106,8 +121,10 @@ def search(
     nothing = jnp.zeros((0, d))
     basis = _started(nothing, nothing, rng.normal(size=d), room)
     known, products, steps, straight, scale = None, 0, 0, True, 0.0
+    more = 2 * count + CHUNK  # with less, ten vectors are hardly ever there
     while True:
-        basis, projected, ended, made = _grown(linear, basis, room)
+        basis, projected, ended, made = _grown(linear, basis, more, room)
+        more = max(CHUNK, basis.size // 8)
         products, steps = products + made, steps + made * straight
         values, turns = np.linalg.eigh(projected)
         order = np.argsort(-key(values), kind="stable")
@@ -135,7 +152,7 @@ def search(
         if products >= most and many:
             return found(False, math.inf)
         if settled:
-            known, steps, straight = wanted, 0, True
+            known, steps, straight, more = wanted, 0, True, _least_steps(d)
             basis = _started(vectors[:count], images[:count], rng.normal(size=d), room)
         elif ended:  # only a new start leads out of an invariant space
             steps, straight = 0, True
@@ -148,33 +165,35 @@ def search(
 
 def _started(vectors: Any, images: Any, direction: Any, room: int) -> Basis:
     """A basis of Ritz vectors; the rooms are of few sizes, so that few programs are compiled."""
-    size = len(vectors)
-    rows = 4 * CHUNK
+    size, rows = len(vectors), FIRST
     while rows < size + CHUNK:
         rows *= 2
     return Basis(*(_padded(each, min(rows, room)) for each in (vectors, images)), size, direction)
 
 
+@partial(jax.jit, static_argnums=1)
 def _padded(rows: Any, room: int) -> Any:
-    return jnp.zeros((room, rows.shape[1])).at[: len(rows)].set(rows)
+    return jnp.concatenate([rows, jnp.zeros((room - len(rows), rows.shape[1]))])
 
 
-def _grown(linear: Partial, basis: Basis, room: int) -> tuple[Basis, Float[np.ndarray, "n n"], bool, int]:
-    """The basis with up to `CHUNK` more vectors, QᵀAQ, whether the space is invariant, and their number."""
+def _grown(
+    linear: Partial, basis: Basis, more: int, room: int
+) -> tuple[Basis, Float[np.ndarray, "n n"], bool, int]:
+    """The basis with more vectors, QᵀAQ, whether the space is invariant, and the number of new vectors."""
     rows, images, size, direction = basis
-    if size + CHUNK > len(rows):
+    more = min(more, room - size)
+    while size + more > len(rows):
         rows, images = (_padded(each, min(2 * len(rows), room)) for each in (rows, images))
-    rows, images, direction, alive, projected = _chunk(linear, rows, images, direction, size)
-    alive = np.asarray(alive)
-    made = int(np.argmin(np.append(alive, False)))
+    rows, images, direction, made, projected = _chunk(linear, rows, images, direction, size, more)
+    made = int(made)
     projected = np.asarray(projected)[: size + made, : size + made]
     grown = Basis(rows, images, size + made, direction)
-    return grown, (projected + projected.T) / 2, not alive[-1], made
+    return grown, (projected + projected.T) / 2, made < more, made
 
 
 @partial(jax.jit, donate_argnums=(1, 2))
-def _chunk(linear: Partial, rows: Any, images: Any, start: Any, size: Any) -> tuple[Any, ...]:
-    """Up to `CHUNK` vectors, each of them the image of the last one, orthogonalised and normed."""
+def _chunk(linear: Partial, rows: Any, images: Any, start: Any, size: Any, more: Any) -> tuple[Any, ...]:
+    """Up to so many vectors more, each of them the image of the last one, orthogonalised and normed."""
     d = rows.shape[1]
     rounding = math.sqrt(d) * linalg.EPS
 
@@ -186,24 +205,28 @@ def _chunk(linear: Partial, rows: Any, images: Any, start: Any, size: Any) -> tu
         left = once(v)
         return jax.lax.cond(jnp.sum(left**2) < 0.25 * jnp.sum(v**2), once, lambda left: left, left)
 
-    def step(number: Any, carry: tuple) -> tuple:
-        rows, images, v, alive = carry
+    def cleaned(rows: Any, v: Any) -> tuple[Any, Any]:
         length = jnp.linalg.norm(v)
         v = outside(rows, v / jnp.where(length > 0, length, 1.0))
         left = jnp.linalg.norm(v)
-        # What is left of a vector that lay in the span is rounding, and so is every vector after it.
-        going = (left > 100 * rounding) & (size + number < d) & ((number == 0) | alive[number - 1])
-        v = jnp.where(going, v / jnp.where(going, left, 1.0), 0.0)
-        image, at = linear(v), (size + number, jnp.zeros_like(size))
+        return v / jnp.where(left > 0, left, 1.0), left
+
+    def going(carry: tuple) -> Any:
+        # What is left of a vector that lay in the span is rounding, and so would be every vector after it.
+        *_, left, number = carry
+        return (left > 100 * rounding) & (number < more) & (size + number < d)
+
+    def step(carry: tuple) -> tuple:
+        rows, images, v, _, number = carry
+        image, at = linear(v), (size + number, jnp.zeros_like(number))
         rows, images = (
             jax.lax.dynamic_update_slice(held, each[None], at) for held, each in ((rows, v), (images, image))
         )
-        return rows, images, image, alive.at[number].set(going)
+        return rows, images, *cleaned(rows, image), number + 1
 
-    rows, images, last, alive = jax.lax.fori_loop(
-        0, CHUNK, step, (rows, images, start, jnp.zeros(CHUNK, bool))
-    )
-    return rows, images, outside(rows, last), alive, rows @ images.T
+    start = *cleaned(rows, start), jnp.zeros_like(size)
+    rows, images, v, _, made = jax.lax.while_loop(going, step, (rows, images, *start))
+    return rows, images, v, made, rows @ images.T
 
 
 def _ritz(
@@ -243,7 +266,16 @@ def _ceiling(best: float, rest: Float[np.ndarray, " n"], steps: int, d: int) -> 
     """
     if not len(rest) or not steps:
         return math.inf
-    epsilon = (math.log(1.648 * math.sqrt(d) / CHANCE) / (2 * steps - 1)) ** 2
+    epsilon = (_logarithm(d) / (2 * steps - 1)) ** 2
     if epsilon >= 0.5:
         return math.inf
     return best + epsilon / (1 - 2 * epsilon) * float(rest.max() - rest.min())
+
+
+def _least_steps(d: int) -> int:
+    """With so many steps ε in `_ceiling` is at most 1/4, and its bound half of the spread beyond what was seen."""
+    return math.ceil((2 * _logarithm(d) + 1) / 2)
+
+
+def _logarithm(d: int) -> float:
+    return math.log(1.648 * math.sqrt(d) / CHANCE)

@@ -169,9 +169,10 @@ class Curvature:
             raise ValueError(f"shift: got {shift}, needs a finite number")
 
         def former() -> tuple[Float[np.ndarray, "d d"], str]:
-            moved = self.matrix().copy()
+            matrix, _, by = self._formed
+            moved = matrix.copy()
             moved.flat[:: self.d + 1] += shift
-            return moved, self.formed_by
+            return moved, by
 
         def restrictor(P: Float[np.ndarray, "d k"]) -> Float[np.ndarray, "k k"] | None:
             found = None if self.restrictor is None else self.restrictor(P)
