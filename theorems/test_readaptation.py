@@ -19,7 +19,7 @@ from peftproof.theorems import curvature, sensitivity
 from peftproof.theorems.claims import Outcome
 from peftproof.theorems.ledger import Ledger
 from peftproof.theorems.report import Report
-from peftproof.theorems.sensitivity import descent, measured, observed, paths, study, tables
+from peftproof.theorems.sensitivity import descent, measured, observed, paths, tables, tangent
 from peftproof.theorems.sensitivity.instances.gaps import Gap
 from peftproof.theorems.sensitivity.instances.readaptations import Observed
 from peftproof.theorems.sensitivity.own_optima import own_optimum
@@ -103,7 +103,7 @@ def dense(network, split):
 
 def directions(method, network, theta):
     _, unravel = ravel_pytree(network.params)
-    return study.differential(method.reparameterize(network.with_params(unravel(jnp.asarray(theta)))))
+    return tangent.differential(method.reparameterize(network.with_params(unravel(jnp.asarray(theta)))))
 
 
 # L-BFGS on charts

@@ -19,7 +19,7 @@ from .keeping import Found, kept
 from .reduction import Reduced, reduced
 from .roots import CUTOFF, span
 from .softmax import RidgeSoftmax
-from .study import differential
+from .tangent import differential
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import jax.numpy as jnp
@@ -89,6 +89,18 @@ class Trace:
     decrement: Steps
     evaluations: Steps
     quadratic: float
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray], quadratic: float) -> Trace:
+        """From the arrays by name, among others perhaps."""
+        return cls(
+            **{f.name: arrays[f.name] for f in fields(cls) if f.name != "quadratic"}, quadratic=quadratic
+        )
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All but the last attribute, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "quadratic"}
 
     @property
     def predicted(self) -> Steps:

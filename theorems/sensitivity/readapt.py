@@ -12,7 +12,8 @@ from ...models.methods import method as find_method
 from ...models.tasks import Split, Splits, Task
 from ..curvature import BUDGET
 from .readaptation import Readaptations
-from .study import Study, linear
+from .study import Study
+from .tangent import linear
 
 if TYPE_CHECKING:
     from ...models.cache import Cache

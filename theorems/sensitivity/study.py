@@ -7,16 +7,13 @@ kept; it is formed again where a new entry needs it.  Verdicts are never kept.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
 from ...models import derivatives
@@ -27,20 +24,20 @@ from ...models.methods import Full
 from .. import memo
 from ..curvature import BUDGET
 from ..curvature.network import objective
-from . import paths
+from . import paths, tangent
 from .keeping import Found, kept
 from .own_optima import OwnOptimum, OwnReadaptation, own_optimum
 from .paths import Coordinates, Mixture, Trace
 from .prepared import Dense
 from .readaptation import Forms, Readaptation, lowered
 from .reduction import Reduced, reduced
-from .roots import CUTOFF, Range, span
+from .roots import CUTOFF, span
 from .stationary import Hessian, Say, Stationary, stationary
 
 if TYPE_CHECKING:
     from ...models.cache import Cache
     from ...models.disturbances import Disturbance
-    from ...models.methods import Method, Reparameterization
+    from ...models.methods import Method
     from ...models.methods.base import Phi
     from ...models.network import Network
     from ...models.tasks import Split
@@ -49,7 +46,7 @@ if TYPE_CHECKING:
 LARGEST = 200
 """Methods with at most so many parameters keep their tilted quadratic, as a small one."""
 _NUMBERS = ("value", "gradient_norm", "decrement", "lower", "upper", "moved")
-_TRACE = tuple(f.name for f in fields(Trace) if f.name != "quadratic")
+_SMALL = ("hessian", "directions", "disturbance")
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,11 +167,11 @@ class Study:
             u = mixture.tilt(self.rest.theta)
             where = self._everything
             trace, _ = paths.follow(mixture, where, where.tilt(u))
-            return {"u": u, **_arrays(trace)}, {"quadratic": trace.quadratic}
+            return {"u": u, **trace.arrays}, {"quadratic": trace.quadratic}
 
         if shift.name not in self.known:
             arrays, facts = self._kept(self._along(shift) | {"what": "full"}, compute)
-            self.known[shift.name] = _trace(arrays, facts), arrays["u"]
+            self.known[shift.name] = Trace.of(arrays, facts["quadratic"]), arrays["u"]
         return self.known[shift.name]
 
     @cached_property
@@ -208,16 +205,15 @@ class Study:
         for i in np.flatnonzero(trace.change < full.change):
             found = paths.lowered(mixture, self.t[i], points[i], full.base[i])
             lower[f"lower {i}"] = np.array(found.value - full.base[i])
-        gap = dense.gap(u)
-        forms, small = _forms(dense, P, u, small=P.shape[1] <= LARGEST)
-        facts = {
-            "k": P.shape[1],
-            "quadratic": trace.quadratic,
-            "predicted": gap.value,
-            "error": gap.error,
-            **forms,
-        }
-        return {**_arrays(trace), **lower, **small}, facts
+        gap, k = dense.gap(u), P.shape[1]
+        facts = {"k": k, "quadratic": trace.quadratic, "predicted": gap.value, "error": gap.error}
+        facts |= vars(tangent.forms(dense, u))
+        arrays = {**trace.arrays, **lower}
+        if k <= LARGEST:
+            reduced = tangent.small(dense, P, u)
+            arrays |= {f"small {name}": getattr(reduced, name) for name in _SMALL}
+            facts["of"] = reduced.of
+        return arrays, facts
 
     def indefinite(self, method: Method, shift: Disturbance) -> Reduced:
         """The tilted quadratic of a network whose Hessian is not definite, with the direction that shows it.
@@ -226,7 +222,7 @@ class Study:
         """
         H = self.rest.hessian
         matrix, u = H.curvature.matrix(), self.mixture(shift).tilt(self.rest.theta)
-        P = differential(method.reparameterize(self.here))
+        P = tangent.differential(method.reparameterize(self.here))
         B = span(P, CUTOFF).basis
         gradient = gradient_at(self.rest)
         return reduced(lambda D: matrix @ D, B, matrix @ B, P, gradient, u, (H.definite.vector,))
@@ -254,7 +250,7 @@ class Study:
             there = self._own_optimum(method, phi)
             where, u = there.coordinates(), self.mixture(shift).tilt(there.theta)
             trace, _ = paths.follow(self.mixture(shift), where, where.tilt(u))
-            return _arrays(trace), {"quadratic": trace.quadratic, "printed": there.printed(u)}
+            return trace.arrays, {"quadratic": trace.quadratic, "printed": there.printed(u)}
 
         arrays, facts = self._kept(self._along(shift) | more | {"what": "own"}, compute)
         return OwnReadaptation(
@@ -262,7 +258,7 @@ class Study:
             disturbance=shift.name,
             k=rest["k"],
             full=full,
-            own=_trace(arrays, facts),
+            own=Trace.of(arrays, facts["quadratic"]),
             values=(self.rest.value, rest["value"]),
             printed=facts["printed"],
             start=rest["decrement"],
@@ -304,43 +300,9 @@ _own_optimum = memo.latest(_own, key=lambda given: given[:3])
 @memo.latest
 def _directions(given: tuple[Study, Method]) -> tuple[np.ndarray, Dense, Coordinates]:
     study, method = given
-    made, root = method.reparameterize(study.here), study.rest.hessian.root
-    P = differential(made)
-    B = _range(P, CUTOFF)
-    image = _range(root.coordinates(B.basis), math.sqrt(CUTOFF), math.sqrt(root.size))
-    dense = Dense(root, B, image, CUTOFF)
+    P = tangent.differential(method.reparameterize(study.here))
+    dense = tangent.factored(P, study.rest.hessian.root)
     return P, dense, paths.subspace(study.rest.theta, dense, study.width)
-
-
-def _range(A: np.ndarray, cutoff: float, size: float | None = None) -> Range:
-    """As `span`; without its pivots, which take most of its time, where no direction has to be dropped."""
-    lengths = np.linalg.norm(A, axis=0)
-    if lengths.min(initial=np.inf) > 0:
-        Q, R = np.linalg.qr(A / lengths if size is None else A)
-        values = np.linalg.svd(R, compute_uv=False)
-        if values[-1] > cutoff * (values[0] if size is None else size):
-            return Range(Q, float(values[-1] / values[0]), 0.0)
-    return span(A, cutoff, size)
-
-
-def _forms(dense: Dense, P: np.ndarray, u: np.ndarray, *, small: bool) -> tuple[Json, dict[str, np.ndarray]]:
-    """Both sides of (56) to (58) at θ*, and the whole quadratic as a small one."""
-    root, B, Q = dense.root, dense.directions.basis, dense.image.basis
-    along = B @ (B.T @ u)
-    answer, across = root.whitened(along), root.whitened(u - along)
-    forms = Forms(
-        parallel_full=float(answer @ answer),
-        parallel_restricted=float(np.sum((Q.T @ answer) ** 2)),
-        mixed=float(answer @ across),
-        orthogonal_full=float(across @ across),
-    )
-    if not small:
-        return vars(forms), {}
-    H = root.matrix
-    also = root.back(answer), root.back(across)
-    found = reduced(lambda D: H @ D, B, H @ B, P, 0 * u, u, also)
-    names = ("hessian", "directions", "disturbance")
-    return vars(forms) | {"of": found.of}, {f"small {name}": getattr(found, name) for name in names}
 
 
 def _readaptation(
@@ -348,16 +310,14 @@ def _readaptation(
 ) -> Readaptation:
     small = None
     if "small hessian" in arrays:
-        hessian, directions, disturbance = (
-            arrays[f"small {n}"] for n in ("hessian", "directions", "disturbance")
-        )
-        small = Reduced(hessian, directions, 0 * disturbance, disturbance, facts["of"])
+        given = {name: arrays[f"small {name}"] for name in _SMALL}
+        small = Reduced(**given, gradient=0 * given["disturbance"], of=facts["of"])
     made = Readaptation(
         method=method.name,
         disturbance=shift.name,
         k=facts["k"],
         full=full,
-        peft=_trace(arrays, facts),
+        peft=Trace.of(arrays, facts["quadratic"]),
         predicted=facts["predicted"],
         error=facts["error"],
         start=start,
@@ -368,34 +328,6 @@ def _readaptation(
     return lowered(made, changes) if changes else made
 
 
-def _arrays(trace: Trace) -> dict[str, Any]:
-    return {name: getattr(trace, name) for name in _TRACE}
-
-
-def _trace(arrays: dict[str, np.ndarray], facts: Json) -> Trace:
-    return Trace(**{name: arrays[name] for name in _TRACE}, quadratic=facts["quadratic"])
-
-
 def gradient_at(rest: Stationary) -> Float[np.ndarray, " d"]:
     """∇F at rest."""
     return np.asarray(derivatives.value_and_gradient(rest.loss, jnp.asarray(rest.theta), rest.examples)[1])
-
-
-def differential(made: Reparameterization) -> Float[np.ndarray, "d k"]:
-    """The matrix of a linear g: differences along unit vectors, for which nothing has to be compiled."""
-    phi, unravel = ravel_pytree(made.init(jax.random.key(0)))
-
-    def g(vector: Any) -> Any:
-        return ravel_pytree(made.g(unravel(vector)))[0]
-
-    return np.asarray(jax.vmap(lambda unit: g(phi + unit) - g(phi))(jnp.eye(phi.size))).T
-
-
-def linear(method: Method, network: Network) -> bool:
-    """Whether the map g of a method is linear, so that every point is the start of its whole image."""
-    if not method.weight_space:
-        return False
-    try:
-        return method.image(network).linear
-    except ValueError:
-        return False
