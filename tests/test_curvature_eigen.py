@@ -212,7 +212,7 @@ def test_what_was_missed_is_below_the_ceiling_as_often_as_it_says():
     for seed in range(40):
         basis = lanczos._started(none, none, np.random.default_rng(seed).normal(size=D), 64)
         for _ in range(2):
-            basis, projected, _, _ = lanczos._grown(linear, basis, 64)
+            basis, projected, _, _ = lanczos._grown(linear, basis, 8, 64)
         ritz = np.linalg.eigvalsh(projected)[::-1]
         assert 1 <= lanczos._ceiling(ritz[0], ritz, basis.size, D) < np.inf
 
@@ -223,7 +223,7 @@ def test_bases_stay_orthonormal_and_images_true(name):
     rng = np.random.default_rng(0)
     basis = lanczos._started(none, none, rng.normal(size=D), 64)
     for _ in range(5):
-        basis, projected, ended, _ = lanczos._grown(free(matrix).linear, basis, 64)
+        basis, projected, ended, _ = lanczos._grown(free(matrix).linear, basis, 8, 64)
         if ended:
             basis = basis._replace(direction=rng.normal(size=D))
     Q, images = (np.asarray(each)[: basis.size] for each in (basis.rows, basis.images))
@@ -239,5 +239,5 @@ def test_a_large_matrix_takes_a_basis_and_no_matrix():
     assert not made.dense
     found = curvature.eigenpairs(made, 3, tolerance=1e-8)
     np.testing.assert_allclose(found.values, [3, 3, 2], rtol=1e-12)
-    assert 3 <= found.ceiling < np.inf
+    assert 1 <= found.ceiling < 2
     assert jax.tree.leaves(made.linear)[0].size == d

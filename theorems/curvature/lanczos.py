@@ -273,7 +273,7 @@ def _ceiling(best: float, rest: Float[np.ndarray, " n"], steps: int, d: int) -> 
 
 
 def _least_steps(d: int) -> int:
-    """With so many steps ε in `_ceiling` is at most 1/4, and its bound half of the spread beyond what was seen."""
+    """With so many steps ε in `_ceiling` is at most 1/4: half of the spread above the largest value seen."""
     return math.ceil((2 * _logarithm(d) + 1) / 2)
 
 
