@@ -367,7 +367,18 @@ def test_claims_on_networks_are_as_the_ledger_says(tunings, monkeypatch):
     must_fail = ("T4.8a", "T4.8b", "T4.45", "T4.57", "T4.58", "T4.66", "T4.d", "T4.e")
     for claim in must_fail:
         assert any(e.outcome is Outcome.FAILS for e in seen[claim]), claim
-    for claim in ("T4.R3", "T4.R12", "T4.R13", "T4.R14", "T4.R15", "T4.R16", "T4.R25", "T4.R33", "T4.R34"):
+    for claim in (
+        "T4.R3",
+        "T4.R10",
+        "T4.R12",
+        "T4.R13",
+        "T4.R14",
+        "T4.R15",
+        "T4.R16",
+        "T4.R25",
+        "T4.R33",
+        "T4.R34",
+    ):
         assert any(e.outcome is Outcome.HOLDS for e in seen[claim]), claim
     bent = [e for e in seen["T4.50"] if e.outcome is Outcome.ASSUMPTION_VIOLATED]
     assert bent

@@ -251,6 +251,7 @@ CLAIMS = (
             assumes=(semidefinite, in_range, _larger),
             strategy=subspaces.unrelated,
         ),
+        observe=observed.nested,
     ),
     Claim(
         id="T4.R11",

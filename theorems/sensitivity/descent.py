@@ -37,7 +37,8 @@ class Found(NamedTuple):
         point: θ, shape (d,).
         value: the objective there.
         decrement: half the squared Newton decrement, $\frac12 \nabla^T B \nabla$ with the estimate B of
-            the inverse Hessian that the steps have built up: about how far the value is above the minimum.
+            the inverse Hessian that the steps have built up: about how far the value is above the minimum
+            where the objective is nearly quadratic, and often much less elsewhere.
         evaluations: of the objective with its gradient.
     """
 

@@ -9,6 +9,7 @@ kept in the cache; what it means is not.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...models.activations import ACTIVATIONS
@@ -32,6 +33,7 @@ from .instances.readaptations import (
     Rises,
     Unregularised,
 )
+from .instances.subspaces import Nested
 from .measured import gauss_newton_quadratic, heads, pulled
 from .own_optima import OwnReadaptation
 from .readapt import METHODS, RIDGE, SHIFTS, T
@@ -200,6 +202,14 @@ def tilted(tuning: FineTuning) -> Iterable[Observed]:
     gauss_newton = transformer and tuning.seed == 0 and isinstance(tuning.method, BitFit)
     if gauss_newton or tangent(tuning):
         yield from _tilted_of(tuning)
+
+
+def nested(tuning: FineTuning) -> Iterable[Nested]:
+    """Some directions of a method, and all of them: half of its columns beside the rest."""
+    for one in tilted(tuning):
+        half = one.k // 2
+        if half and one.whole:
+            yield Nested(replace(one, directions=one.directions[:, :half]), one.directions[:, half:])
 
 
 def unregularised(tuning: FineTuning) -> Iterable[Unregularised]:

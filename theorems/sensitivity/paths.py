@@ -26,7 +26,7 @@ from .roots import Triangular
 
 Vector = Float[np.ndarray, " d"]
 Steps = Float[np.ndarray, " T"]
-ACCURACY = 1e-4
+ACCURACY = 1e-5
 """What a re-trained minimum may miss, relative to how far the objective came down; less for small t."""
 _POINTS = 4
 _CALM = 0.1
@@ -76,7 +76,8 @@ class Trace:
         change: by how much re-training lowered F_t below that, ≤ 0.
         expected: F_t at the predicted minimum, less the same.
         clean: the rise of the undisturbed objective F at the re-trained point.
-        decrement: how far above its minimum the objective may still be, as L-BFGS estimates it.
+        decrement: how far above its minimum the objective may still be, as L-BFGS estimates it.  For small t
+            that is right; far from the start, where minima lie at the end of long valleys, it is too small.
         evaluations: of the objective.
         quadratic: ½‖w‖², the predicted −change / t².
     """

@@ -16,6 +16,7 @@ from .paths import Trace, at_zero
 from .reduction import Reduced
 
 Steps = Float[np.ndarray, " T"]
+_CLEAR = 10
 WITHIN = 0.1
 """The model is called right where it is off by no more than this, relative to the prediction."""
 
@@ -104,8 +105,8 @@ class Readaptation:
 
     @property
     def seen(self) -> np.ndarray:
-        """Where the error of the model is larger than that of the gap, shape (T,)."""
-        return np.abs(self.gap - self.t**2 * self.predicted) > self.noise
+        """Where the error of the model is ten times larger than that of the gap, shape (T,)."""
+        return np.abs(self.gap - self.t**2 * self.predicted) > _CLEAR * self.noise
 
     @property
     def orders(self) -> Float[np.ndarray, " T-1"]:
