@@ -124,7 +124,6 @@ def search(
     more = 2 * count + CHUNK  # with less, ten vectors are hardly ever there
     while True:
         basis, projected, ended, made = _grown(linear, basis, more, room)
-        more = max(CHUNK, basis.size // 8)
         products, steps = products + made, steps + made * straight
         values, turns = np.linalg.eigh(projected)
         order = np.argsort(-key(values), kind="stable")
@@ -139,6 +138,7 @@ def search(
             return Search(*chosen, scale, products, converged, ceiling)  # noqa: B023
 
         settled = whole or (many and bool(np.all(off[:count] <= slack)))
+        more = _steps_to(float(off[:count].max()) / slack if slack and many else math.inf, basis.size)
         if settled and (whole or (known is not None and np.allclose(wanted, known, rtol=0, atol=2 * slack))):
             rest = -math.inf if whole else _next(key(values), off, count, slack)
             # In an invariant space the search has seen all that its start had a part in.
@@ -161,6 +161,12 @@ def search(
             straight = False
             vectors, images, _ = _ritz(basis, values, turns, count + KEPT)
             basis = _started(vectors, images, basis.direction, room)
+
+
+def _steps_to(ratio: float, size: int) -> int:
+    """How far to go before looking again where residuals are so much too large; in the end they fall fast."""
+    digits = math.log10(ratio) if 1 < ratio < math.inf else 0
+    return max(2 if digits else CHUNK, math.ceil(1.5 * digits), size // 8)
 
 
 def _started(vectors: Any, images: Any, direction: Any, room: int) -> Basis:
