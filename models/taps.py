@@ -16,13 +16,15 @@ is right is seen by comparing a product with a random vector. For other function
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
+from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree
 
 
@@ -86,9 +88,9 @@ class Layer:
         """The same by leaves, each of which is one stretch of the vector."""
         found, inputs = [], self.features.shape[1]
         if self.kernel is not None:
-            found.append(Span(slice(0, inputs), self.flipped, inputs * self.units, starts[self.kernel]))
+            found.append(Span(0, inputs, self.flipped, inputs * self.units, starts[self.kernel]))
         if self.bias is not None:
-            found.append(Span(slice(inputs, inputs + 1), False, self.units, starts[self.bias]))
+            found.append(Span(inputs, inputs + 1, False, self.units, starts[self.bias]))
         return found
 
 
@@ -96,16 +98,23 @@ class Span(NamedTuple):
     """A leaf of a layer and where it is in the vector of all leaves.
 
     Attributes:
-        inputs: which inputs of the layer its parameters belong to.
+        first: the first input of the layer that its parameters belong to.
+        last: and the last one, plus 1.
         flipped: whether it is stored (units, inputs).
         size: the number of its entries.
         start: the number of the first one.
     """
 
-    inputs: slice
+    first: int
+    last: int
     flipped: bool
     size: int
     start: int
+
+    @property
+    def inputs(self) -> slice:
+        """The inputs."""
+        return slice(self.first, self.last)
 
     @property
     def place(self) -> slice:
@@ -222,19 +231,33 @@ def _row(old: tuple[int, ...], new: tuple[int, ...], name: str, settings: dict) 
 
 
 def layers_of(network: Forward, leaves: list[Array], rest: PyTree, x: Array) -> list[Layer] | None:
-    """The layers with the shapes of their features; None if a parameter is used in another way."""
+    """The layers, with shapes for their features; None if a parameter is used in another way.
+
+    Tracing takes a while: what was found last is remembered.
+    """
+    shapes = jax.tree.map(lambda each: jax.ShapeDtypeStruct(each.shape, each.dtype), (leaves, rest, x))
+    flat, structure = jax.tree.flatten(shapes)
+    return _layers_of(network, structure, tuple(flat))
+
+
+@lru_cache(maxsize=64)
+def _layers_of(
+    network: Forward, structure: jax.tree_util.PyTreeDef, shapes: tuple[jax.ShapeDtypeStruct, ...]
+) -> list[Layer] | None:
     met = []
 
-    def shapes(leaves: list[Array], rest: PyTree, x: Array) -> Array:
-        outputs, layers = run(network, leaves, rest, x)
+    def outputs(leaves: list[Array], rest: PyTree, x: Array) -> Array:
+        values, layers = run(network, leaves, rest, x)
         met.extend(layers)
-        return outputs
+        return values
 
     try:
-        jax.eval_shape(shapes, leaves, rest, x)
+        jax.eval_shape(outputs, *jax.tree.unflatten(structure, shapes))
     except UntappedError:
         return None
-    return met
+    return [
+        replace(each, features=jax.ShapeDtypeStruct(each.features.shape, each.features.dtype)) for each in met
+    ]
 
 
 class What(NamedTuple):
@@ -258,8 +281,8 @@ class Linearised(NamedTuple):
     Attributes:
         features: with the 1 of a bias, (c, inputs).
         bars: $\bar z$, (c, units).
-        along: maps moves of the values, (c, units), to the derivatives of the bars and of the features along
-            them; those of the features are zero for the Gauss-Newton matrix.
+        along: maps moves of the values, (c, units), or of the leaves, to the derivatives of the bars and of
+            the features along them; those of the features are zero for the Gauss-Newton matrix.
     """
 
     features: list[Array]
@@ -267,27 +290,47 @@ class Linearised(NamedTuple):
     along: Callable[[list[Array]], tuple[list[Array], list[Array]]]
 
 
-def linearised(what: What, leaves: list[Array], rest: PyTree, part: tuple[Array, Array, Array]) -> Linearised:
+def linearised(
+    what: What,
+    leaves: list[Array],
+    rest: PyTree,
+    part: tuple[Array, Array, Array],
+    *,
+    in_leaves: bool = False,
+) -> Linearised:
     """Run the network forward and backward on x, y and weights, once; to be traced."""
     (network, of_outputs, gauss_newton), (x, y, weights) = what, part
     _, layers = run(network, leaves, rest, x)
     zeros = [jnp.zeros((len(y), layer.units), weights.dtype) for layer in layers]
 
-    def outputs(shifts: list[Array]) -> tuple[Array, list[Array]]:
+    def outputs(shifts: list[Array], leaves: list[Array]) -> tuple[Array, list[Array]]:
         values, met = run(network, leaves, rest, x, shifts)
         return values, [layer.all_features() for layer in met]
 
-    def value(shifts: list[Array]) -> tuple[Array, list[Array]]:
-        values, features = outputs(shifts)
+    def value(shifts: list[Array], leaves: list[Array]) -> tuple[Array, list[Array]]:
+        values, features = outputs(shifts, leaves)
         return of_outputs(values, y, weights), features
 
-    (bars, features), along = jax.linearize(jax.grad(value, has_aux=True), zeros)
+    def moved(function: Callable) -> Callable:
+        """As a function of what moves."""
+        return (lambda each: function(zeros, each)) if in_leaves else (lambda each: function(each, leaves))
+
+    start = leaves if in_leaves else zeros
+    (bars, features), along = jax.linearize(moved(jax.grad(value, has_aux=True)), start)
     if not gauss_newton:
         return Linearised(features, bars, along)
-    values, push = jax.linearize(lambda shifts: outputs(shifts)[0], zeros)
+    values, push = jax.linearize(moved(lambda *given: outputs(*given)[0]), start)
     bend = jax.linearize(lambda each: jax.grad(of_outputs)(each, y, weights), values)[1]
-    pull, none = jax.linear_transpose(push, zeros), jax.tree.map(jnp.zeros_like, features)
-    return Linearised(features, bars, lambda moves: (pull(bend(push(moves)))[0], none))
+    back = jax.linearize(lambda shifts: outputs(shifts, leaves)[0], zeros)[1]
+    still = jax.tree.map(jnp.zeros_like, features)
+    return Linearised(features, bars, Partial(_without_bends, push, bend, back, zeros, still))
+
+
+def _without_bends(
+    push: Partial, bend: Partial, back: Partial, zeros: list[Array], still: list[Array], moves: list[Array]
+) -> tuple[list[Array], list[Array]]:
+    pull = jax.linear_transpose(back, zeros)
+    return pull(bend(push(moves)))[0], still
 
 
 def chunked(examples: tuple[Array, Array, Array], chunks: int) -> tuple[Array, Array, Array]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
 
 from peftproof.models import derivatives, layered, taps
 from peftproof.models.derivatives import NetworkLoss
@@ -114,8 +115,12 @@ def test_the_dense_hessian_is_that_of_the_definition(split, make, way):
     loss, point, data = given(network, split)
     product = derivatives.hessian_product(loss, point, data)
     matrix, by = derivatives.dense_hessian(loss, point, data, product)
-    near(matrix, jax.jit(jax.hessian(naive_loss(network, split, point)))(point))
+    truth = np.asarray(jax.jit(jax.hessian(naive_loss(network, split, point)))(point))
+    near(matrix, truth)
     assert by == way
+    quick = derivatives.curvature_product(loss, point, data)
+    near(derivatives.apply(quick, point), truth @ point)
+    assert jax.tree.structure(quick) != jax.tree.structure(product)
 
 
 @pytest.mark.parametrize("name", UNTAPPED)
@@ -138,6 +143,9 @@ def test_the_gauss_newton_matrix_is_that_of_the_definition(split):
     near(matrix, expected)
     assert by == "layers"
     near(derivatives.transposed(product, point.size), expected)
+    quick = derivatives.curvature_product(loss, point, data, gauss_newton=True)
+    near(derivatives.apply(quick, point), expected @ np.asarray(point))
+    assert jax.tree.structure(quick) != jax.tree.structure(product)
 
 
 def test_examples_in_several_chunks_are_summed_up(split, monkeypatch):
@@ -161,6 +169,8 @@ def test_a_wrong_result_layer_by_layer_is_not_believed(split, monkeypatch):
     matrix, by = derivatives.dense_hessian(loss, point, data, product)
     assert by == "columns"
     near(matrix, right)
+    monkeypatch.setattr(layered, "product", lambda *_: Partial(jnp.matmul, jnp.asarray(wrong)))
+    near(derivatives.apply(derivatives.curvature_product(loss, point, data), point), right @ point)
 
 
 def test_a_method_is_differentiated_the_way_it_is_usually_applied(split):

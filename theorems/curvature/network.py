@@ -58,7 +58,7 @@ def hessian(
         ValueError: float32, NaN or infinity, labels without an output, or another tree than the network's.
     """
     loss, point, data = objective(network, split, params, weights, weight_decay, centre)
-    linear = derivatives.hessian_product(loss, point, data)
+    linear = derivatives.curvature_product(loss, point, data)
     return of_objective(linear, f"Hessian of {network.name!r}", loss, point, data, memory)
 
 
@@ -80,7 +80,7 @@ def gauss_newton(
     Args and Raises: as `hessian`.
     """
     loss, point, data = objective(network, split, params, weights, weight_decay, centre)
-    linear = derivatives.gauss_newton_product(loss, point, data)
+    linear = derivatives.curvature_product(loss, point, data, gauss_newton=True)
     kind = f"Gauss-Newton matrix of {network.name!r}"
     return of_objective(linear, kind, loss, point, data, memory, gauss_newton=True)
 

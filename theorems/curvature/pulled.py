@@ -135,6 +135,6 @@ def pulled_back(
     loss, point = PulledBackLoss.of(network, method), ravel_pytree(jax.tree.map(jnp.asarray, phi))[0]
     both = network.params, data
     kind = f"Hessian of {network.name!r} in the parameters of {method.name!r}"
-    linear = derivatives.hessian_product(loss, point, both)
+    linear = derivatives.curvature_product(loss, point, both)
     curvature = of_objective(linear, kind, loss, point, both, memory)
     return PulledBack(curvature, method.name, loss, point, network.params, data)
