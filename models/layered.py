@@ -73,8 +73,8 @@ def product(
 
     A product with the Hessian is $a^T \bar z' + (\bar z^T a')^T$ in each layer, with a prime for the
     derivative along v, features a and $\bar z = \partial L / \partial z$. What stands transposed here is
-    transposed once and not, as it is without this, in each product: a third of the time. Examples may influence
-    each other here.
+    transposed once and not, as it is without this, in each product: a third of the time. Examples may
+    influence each other here.
 
     Args:
         what: of which network, and which matrix.
