@@ -88,7 +88,8 @@ def product(
         return None
     starts = [0, *(int(end) for end in np.cumsum([leaf.size for leaf in leaves]))]
     spans = tuple(tuple(layer.spans(starts)) for layer in layers)
-    made = _InLayers(spans, tuple(leaf.shape for leaf in leaves), what.gauss_newton)
+    moves = tuple(layer.moves and not what.gauss_newton for layer in layers)
+    made = _InLayers(spans, tuple(leaf.shape for leaf in leaves), moves)
     return _product(what, made, leaves, rest, examples, jnp.asarray(multiple, examples[2].dtype))
 
 
@@ -99,22 +100,22 @@ class _InLayers:
     Attributes:
         spans: the leaves of each layer.
         shapes: of the leaves, in their order.
-        gauss_newton: whether features do not move.
+        moves: of each layer, whether its features do.
     """
 
     spans: tuple[tuple[Span, ...], ...]
     shapes: tuple[tuple[int, ...], ...]
-    gauss_newton: bool
+    moves: tuple[bool, ...]
 
     def __call__(
         self, along: Partial, features: list[Array], bars: list[Array], multiple: Array, v: Array
     ) -> Array:
         parts = jnp.split(v, np.cumsum([math.prod(shape) for shape in self.shapes])[:-1])
         leaves = [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
-        pieces = []
-        for spans, feature, bar, bend, turn in zip(self.spans, features, bars, *along(leaves), strict=True):
+        pieces, kept = [], (self.spans, self.moves, features, bars)
+        for spans, moves, feature, bar, bend, turn in zip(*kept, *along(leaves), strict=True):
             block = feature @ bend
-            if not self.gauss_newton:
+            if moves:
                 block = block + (bar @ turn).T
             parts = ((span, block[span.inputs]) for span in spans)
             pieces += [(span.start, (part.T if span.flipped else part).ravel()) for span, part in parts]

@@ -53,6 +53,7 @@ class Layer:
         flipped: whether the matrix is stored (out, in).
         bias: the number of the leaf that is the bias, or None.
         features: what the matrix is multiplied with, (c, inputs); no columns if there is no matrix.
+        moves: whether the features depend on parameters of other layers.
     """
 
     units: int
@@ -60,6 +61,7 @@ class Layer:
     flipped: bool
     bias: int | None
     features: Array
+    moves: bool
 
     @property
     def inputs(self) -> int:
@@ -129,6 +131,7 @@ class _Run:
     shifts: list[Array] | None
     layers: list[Layer] = field(default_factory=list)
     made: dict[int, tuple[Layer, Array]] = field(default_factory=dict)
+    moving: dict[int, Array] = field(default_factory=dict)
 
     def meet(self, layer: Layer, value: Array) -> Array:
         """Remember a layer, and move its values."""
@@ -136,6 +139,15 @@ class _Run:
         self.layers.append(layer)
         self.made[id(moved)] = layer, moved
         return moved
+
+    def follow(self, given: list, results: list) -> None:
+        """Remember which values depend on leaves: they are kept, so that no other value gets their id."""
+        if any(isinstance(each, _View) or self.moves(each) for each in given):
+            self.moving |= {id(each): each for each in results if not isinstance(each, _View)}
+
+    def moves(self, value: Any) -> bool:
+        """Whether a value depends on leaves."""
+        return id(value) in self.moving
 
 
 class _View(NamedTuple):
@@ -178,6 +190,7 @@ def _evaluate(jaxpr: Any, consts: list, values: list, going: _Run) -> list:
             results = [_used(equation, given, going)]
         else:
             results = _bound(equation, given)
+        going.follow(given, results)
         known.update(zip(equation.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
@@ -206,7 +219,8 @@ def _used(equation: Any, given: list, going: _Run) -> Any:
         (left, right), batch = settings["dimension_numbers"]
         if tuple(left) == (1,) and not any(map(len, batch)):
             flipped = bool(right[0]) != view.turned
-            return going.meet(Layer(result.shape[1], view.leaf, flipped, None, other), result)
+            layer = Layer(result.shape[1], view.leaf, flipped, None, other, going.moves(other))
+            return going.meet(layer, result)
     if (
         name == "add"
         and other.shape == result.shape
@@ -217,7 +231,7 @@ def _used(equation: Any, given: list, going: _Run) -> Any:
             layer.bias = view.leaf
             return result
         none = jnp.zeros((len(result), 0), result.dtype)
-        return going.meet(Layer(result.shape[1], None, False, view.leaf, none), result)
+        return going.meet(Layer(result.shape[1], None, False, view.leaf, none, moves=False), result)
     raise UntappedError
 
 

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from jax.tree_util import Partial
 from jaxtyping import Float
 
@@ -121,11 +122,12 @@ def search(
     nothing = jnp.zeros((0, d))
     basis = _started(nothing, nothing, rng.normal(size=d), room)
     known, products, steps, straight, scale = None, 0, 0, True, 0.0
-    more = 2 * count + CHUNK  # with less, ten vectors are hardly ever there
+    more = 2 * count + 2 * CHUNK  # with less, ten vectors are hardly ever there
     while True:
         basis, projected, ended, made = _grown(linear, basis, more, room)
         products, steps = products + made, steps + made * straight
-        values, turns = np.linalg.eigh(projected)
+        # NumPy's would wake the threads of its BLAS, which spin for a while and slow the next products.
+        values, turns = scipy.linalg.eigh(projected, driver="evd", check_finite=False)
         order = np.argsort(-key(values), kind="stable")
         values, turns = values[order], turns[:, order]
         scale = max(scale, float(np.abs(values).max()))
@@ -166,7 +168,7 @@ def search(
 def _steps_to(ratio: float, size: int) -> int:
     """How far to go before looking again where residuals are so much too large; in the end they fall fast."""
     digits = math.log10(ratio) if 1 < ratio < math.inf else 0
-    return max(2 if digits else CHUNK, math.ceil(1.5 * digits), size // 8)
+    return max(2 if digits else CHUNK, math.ceil(2 * digits), size // 16)
 
 
 def _started(vectors: Any, images: Any, direction: Any, room: int) -> Basis:
