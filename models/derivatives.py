@@ -202,9 +202,7 @@ def curvature_product(loss: Loss, point: Vector, data: PyTree, *, gauss_newton: 
     return make(loss, point, data)
 
 
-def _product_by_layers(
-    loss: Loss, point: Vector, data: PyTree, *, gauss_newton: bool
-) -> Product | None:
+def _product_by_layers(loss: Loss, point: Vector, data: PyTree, *, gauss_newton: bool) -> Product | None:
     if not isinstance(loss, Layered) or point.size < SMALL:
         return None
     multiple = loss.penalty_hessian(point, data)
