@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from peftproof.models.mlp import mlp_from_arrays
 from peftproof.models.tasks import Split
 from peftproof.theorems import curvature
-from peftproof.theorems.curvature import definite
+from peftproof.theorems.curvature import definite, forms
 
 D = 120
 RNG = np.random.default_rng(5)
@@ -116,6 +116,45 @@ def test_errors_of_solves_and_forms_are_bounded(seed):
         assert abs(value - mpmath.mpf(form.value)) <= form.error
     assert solution.error(lower) < 1e-9
     assert form.error < 1e-9 * max(1, form.value)
+
+
+def _form(matrix, u):
+    """uᵀA⁻¹u to fifty digits."""
+    with mpmath.workdps(50):
+        x = mpmath.lu_solve(mpmath.matrix(matrix.tolist()), mpmath.matrix(u.tolist()))
+        return sum(mpmath.mpf(a) * b for a, b in zip(u.tolist(), x, strict=True))
+
+
+@pytest.mark.parametrize("condition", [1e2, 1e6, 1e10])
+@pytest.mark.parametrize("make", ["dense", "cut", "free"])
+def test_the_error_of_a_form_covers_what_cancels_in_an_ill_conditioned_product(make, condition):
+    for seed in range(6):
+        matrix = with_spectrum(np.geomspace(1 / condition, 1, 6), seed)
+        u = np.linalg.eigh(matrix)[1][:, 0] if seed % 2 else np.random.default_rng(seed).normal(size=6)
+        made = free(matrix, floor=0.5 / condition) if make == "free" else curvature.of_matrix(matrix)
+        if make == "cut":  # decomposed, though nothing is small enough to be cut
+            form = forms._cut(made, u, 1e-15)
+            assert form.cut == 0
+        else:
+            form = curvature.quadratic_form(made, u)
+        assert abs(_form(matrix, u) - mpmath.mpf(form.value)) <= form.error
+        assert form.error <= 1e-11 * condition * form.value
+
+
+@pytest.mark.parametrize("scale", [1e-170, 1e-150, 1e160])
+def test_bounds_hold_where_squares_underflow_or_overflow(scale):
+    matrix = with_spectrum(np.geomspace(1e-3, 1, 6)) * scale
+    u = np.random.default_rng(0).normal(size=6)
+    made, small = curvature.of_matrix(matrix), np.full(6, 1e-170)
+    bounds, form = curvature.definiteness(made), curvature.quadratic_form(made, u)
+    with mpmath.workdps(50):
+        least = min(mpmath.eigsy(mpmath.matrix(matrix.tolist()), eigvals_only=True))
+        assert mpmath.mpf(bounds.lower) <= least <= mpmath.mpf(bounds.upper)
+        assert abs(_form(matrix, u) - mpmath.mpf(form.value)) <= form.error <= 1e-8 * form.value
+    assert bounds.upper - bounds.lower <= 1e-10 * scale
+    solution = curvature.solve(curvature.of_matrix(with_spectrum(np.geomspace(1e-3, 1, 6))), small)
+    assert 0 < solution.relative < 1e-10
+    assert np.all(solution.x != 0)
 
 
 @pytest.mark.parametrize("make", [curvature.of_matrix, free], ids=["dense", "free"])

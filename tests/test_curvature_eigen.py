@@ -15,7 +15,7 @@ from peftproof.models.mlp import mlp_from_arrays
 from peftproof.models.tasks import Split
 from peftproof.theorems import curvature
 from peftproof.theorems.curvature import eigen, lanczos
-from peftproof.theorems.curvature.intervals import kahan_radius, none_above
+from peftproof.theorems.curvature.intervals import kahan_radius, none_above, rounding_of
 
 D = 100
 RNG = np.random.default_rng(7)
@@ -117,6 +117,18 @@ def test_the_radius_is_attained():
     A, x = np.array([[0.0, 1e-3], [1e-3, 0.0]]), np.array([[1.0], [0.0]])
     radius = kahan_radius(A @ x, x, np.zeros((1, 1)), 0.0)
     assert 1e-3 <= radius <= 1e-3 * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-160, 1e-150, 1e160])
+def test_the_radius_does_not_vanish_where_squares_underflow(scale):
+    """e₁ is at the distance 10⁻¹⁰ from eigenvectors, in entries that are smaller still."""
+    d = 400
+    A = np.zeros((d, d))
+    A[0, 1:] = A[1:, 0] = 1e-10 / np.sqrt(d - 1)
+    A *= scale
+    x = np.eye(d)[:, :1]
+    radius = kahan_radius(A @ x, x, np.zeros((1, 1)), rounding_of(A))
+    assert 1e-10 <= radius / scale <= 1e-10 * (1 + 1e-9)
 
 
 def test_vectors_that_are_dependent_prove_nothing():

@@ -31,6 +31,12 @@ def test_spectral_norm_is_above_the_fifty_digit_one(seed, shape, log_values):
         assert mpmath.mpf(float(upper)) <= truth * (1 + mpmath.mpf(10) ** -12)
 
 
+@pytest.mark.parametrize("scale", [5e-324, 1e-170, 1.0, 1e170, 1e307])
+def test_the_frobenius_norm_survives_squares_that_underflow_or_overflow(scale):
+    np.testing.assert_allclose(linalg.frobenius(np.array([[3.0, 0.0], [-4.0, 0.0]]) * scale), 5 * scale)
+    assert linalg.frobenius(np.zeros((2, 2))) == linalg.frobenius(np.zeros((0, 2))) == 0
+
+
 def test_spectral_norm_of_zero_and_empty():
     assert linalg.spectral_norm(np.zeros((2, 3))) == 0
     assert linalg.spectral_norm(np.zeros((0, 3))) == 0

@@ -19,6 +19,8 @@ import sympy
 from jaxtyping import Float
 
 EPS = float(np.finfo(np.float64).eps)
+SQUARES = 1e-140
+"""Norms from this to its reciprocal lose nothing to squares that underflow or overflow."""
 
 
 class Upper(float):
@@ -104,6 +106,23 @@ def norm(x: np.ndarray) -> np.ndarray:
     if is_exact(x):
         return np.vectorize(square_root, otypes=[object])(np.sum(x * x, axis=-1))
     return np.linalg.norm(x, axis=-1)
+
+
+def frobenius(a: np.ndarray) -> float:
+    r"""Square root of the sum of squares, also where these underflow or overflow.
+
+    An underflow is the more dangerous: `np.linalg.norm` then returns 0 for what is small, and an error bound
+    that is built on it vanishes.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        size = float(np.linalg.norm(a))
+    if SQUARES < size < 1 / SQUARES or not a.size:
+        return size
+    largest = float(max(a.max(), -a.min()))
+    if largest == 0 or not math.isfinite(largest):
+        return largest
+    scale = math.ldexp(1.0, min(-math.frexp(largest)[1], 1023))
+    return float(np.linalg.norm(a * scale)) / scale
 
 
 def spectral_norm(a: Float[np.ndarray, "m n"]) -> Upper | Fraction | sympy.Expr:

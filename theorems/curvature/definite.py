@@ -165,7 +165,7 @@ def rayleigh(matrix: Float[np.ndarray, "d d"], vector: Float[np.ndarray, " d"]) 
     image = matrix @ vector
     value = float(vector @ image) / square
     rounding = linalg.gamma(len(matrix) + 8)
-    error = rounding * (float(np.linalg.norm(matrix)) + float(np.linalg.norm(image)) / math.sqrt(square))
+    error = rounding * (linalg.frobenius(matrix) + linalg.frobenius(image) / math.sqrt(square))
     return value, (error + 4 * rounding * abs(value)) * (1 + linalg.gamma(matrix.size + 16))
 
 

@@ -20,7 +20,8 @@ class PseudoForm:
 
     Attributes:
         value: the form.
-        error: a bound of what the solution of $A x = u$ leaves of it; infinite where nothing bounds it.
+        error: a bound of what the solution of $A x = u$ and rounding leave of it, in which beyond the memory
+            budget the rounding of products is estimated; infinite where nothing bounds it.
         cutoff: directions with an eigenvalue of at most this size were cut.
         cut: how many; None where it is not known.
         cut_directions: orthonormal, shape (d, cut); no columns where none was cut.
@@ -77,7 +78,7 @@ def quadratic_form(
     u, none = np.asarray(u), np.empty((curvature.d, 0))
     lower = curvature.floor
     if curvature.dense:
-        size = float(np.linalg.norm(curvature.matrix()))  # at least the largest |λ|
+        size = linalg.frobenius(curvature.matrix())  # at least the largest |λ|
         lower = definiteness(curvature).lower if size > 0 else 0.0
         if not lower > cutoff * size:
             return _cut(curvature, u, cutoff)
@@ -94,9 +95,22 @@ def quadratic_form(
     if not lower > 0:
         how = f"{solution.how}; nothing bounds the error: the matrix is not known to be definite"
         return PseudoForm(value, math.inf, 0.0, None, none, outside, how)
-    rounding = float(2 * np.linalg.norm(u) + np.linalg.norm(image)) * float(np.linalg.norm(x))
-    error = solution.residual**2 / lower + linalg.gamma(curvature.operations + 4) * rounding
+    # A x is u, and so it is short where A is ill-conditioned; its rounding is that of what cancels in it.
+    length = linalg.frobenius(x)
+    rounding = (2 * linalg.frobenius(u) + _size(curvature) * length) * length
+    error = solution.residual**2 / lower + linalg.gamma(curvature.operations + len(x) + 4) * rounding
     return PseudoForm(value, error * (1 + linalg.gamma(16)), 0.0, 0, none, outside, solution.how)
+
+
+def _size(curvature: Curvature) -> float:
+    r"""$\|A\|_F$, enlarged; beyond the budget three times $\|A v\|$ for one v whose entries are random signs.
+
+    The mean of $\|A v\|^2$ is $\|A\|_F^2$.
+    """
+    if curvature.dense:
+        return linalg.frobenius(curvature.matrix()) * (1 + linalg.gamma(curvature.d**2 + 8))
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=curvature.d)
+    return 3 * linalg.frobenius(curvature.product(signs))
 
 
 def _cut(curvature: Curvature, u: Float[np.ndarray, " d"], cutoff: float) -> PseudoForm:
@@ -108,12 +122,15 @@ def _cut(curvature: Curvature, u: Float[np.ndarray, " d"], cutoff: float) -> Pse
     kept = np.abs(values) > limit
     along = vectors.T @ u
     x = along[kept] / values[kept]
+    outside, length = linalg.frobenius(along[~kept]), linalg.frobenius(x)
+    # E changes A⁺ by −A⁺EA⁺ + A⁺²E(I − AA⁺) + (I − AA⁺)EA⁺², to first order and if the rank stays.
+    error = radius * length * length + 2 * radius * outside * linalg.frobenius(x / values[kept])
     return PseudoForm(
         value=float(along[kept] @ x),
-        error=radius * float(x @ x),
+        error=error + linalg.gamma(2 * len(u) + 8) * linalg.frobenius(u) * length,
         cutoff=limit,
         cut=int((~kept).sum()),
         cut_directions=vectors[:, ~kept],
-        outside=float(np.linalg.norm(along[~kept])),
+        outside=outside,
         how=f"complete decomposition, error to first order; {curvature.decided}",
     )

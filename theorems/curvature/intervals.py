@@ -48,6 +48,19 @@ def kahan_radius(
     Source: Kahan, *Inclusion theorems for clusters of eigenvalues of Hermitian matrices*, University of
     Toronto, 1967; Parlett, *The Symmetric Eigenvalue Problem*, 1980, theorem 11.5.1.
     """
+    largest = max(float(np.abs(images).max()), float(np.abs(small).max()), rounding)
+    if 0 < largest < math.inf:  # the squares of a small matrix underflow, and a radius of 0 proves too much
+        scale = math.ldexp(1.0, min(-math.frexp(largest)[1], 1023))
+        return _radius(images * scale, vectors, small * scale, rounding * scale) / scale
+    return _radius(images, vectors, small, rounding)
+
+
+def _radius(
+    images: Float[np.ndarray, "d c"],
+    vectors: Float[np.ndarray, "d c"],
+    small: Float[np.ndarray, "c c"] | Float[np.ndarray, " c"],
+    rounding: float,
+) -> float:
     c = vectors.shape[1]
     product, error = gram(vectors)
     delta = _norm(product - np.eye(c)) + error
@@ -106,7 +119,7 @@ def ritz(images: Float[np.ndarray, "d c"], vectors: Float[np.ndarray, "d c"], ro
     small = vectors.T @ images
     small = (small + small.T) / 2
     values, turn = np.linalg.eigh(small)
-    error = linalg.gamma(len(small)) * float(np.linalg.norm(small))
+    error = linalg.gamma(len(small)) * linalg.frobenius(small)
     inner = kahan_radius(small @ turn, turn, values, error)
     return Ritz(values, vectors @ turn, kahan_radius(images, vectors, small, rounding) + inner)
 
@@ -133,7 +146,7 @@ def spectrum(matrix: Float[np.ndarray, "d d"]) -> Spectrum:
 
 def rounding_of(matrix: Float[np.ndarray, "d d"]) -> float:
     r"""Bound of $\|\mathrm{fl}(A x) - A x\|_2 \le \gamma_d \|A\|_F$ for a unit vector x."""
-    return linalg.gamma(len(matrix) + 2) * float(np.linalg.norm(matrix)) * (1 + linalg.gamma(matrix.size + 8))
+    return linalg.gamma(len(matrix) + 2) * linalg.frobenius(matrix) * (1 + linalg.gamma(matrix.size + 8))
 
 
 def none_above(
@@ -163,7 +176,7 @@ def none_above(
     if bound is None:
         return None
     # Entries of XDXᵀ and of the difference are rounded.
-    size = float(np.linalg.norm(matrix)) + float(np.sum(weights * np.sum(vectors**2, axis=0)))
+    size = linalg.frobenius(matrix) + float(np.sum(weights * np.sum(vectors**2, axis=0)))
     error = linalg.gamma(len(values) + 3) * size * (1 + linalg.gamma(matrix.size + 8))
     return math.nextafter(-bound + error, math.inf)
 

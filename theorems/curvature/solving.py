@@ -93,7 +93,7 @@ def solve(curvature: Curvature, u: Vector, *, relative: float = RELATIVE, most: 
     if u.shape != (curvature.d,):
         raise ValueError(f"u: got shape {u.shape}, needs ({curvature.d},), one entry to a parameter")
     linalg.require_judging_precision("u", u)
-    size = float(np.linalg.norm(u))
+    size = linalg.frobenius(u)
     if size == 0:
         return Solution(np.zeros_like(u), 0.0, 0.0, 0, "u is zero")
     if curvature.dense:
@@ -107,11 +107,11 @@ def solve(curvature: Curvature, u: Vector, *, relative: float = RELATIVE, most: 
 def certified_residual(curvature: Curvature, x: Vector, u: Vector) -> float:
     r"""$\|u - A x\|_2$, rounded up; without a matrix the rounding of the product is an estimate."""
     image = curvature.product(x)
-    norm = float(np.linalg.norm(image))
+    norm = linalg.frobenius(image)
     if curvature.dense:
-        norm = float(np.linalg.norm(curvature.matrix())) * float(np.linalg.norm(x))
-    rounding = linalg.gamma(curvature.operations + 4) * (norm + float(np.linalg.norm(u)))
-    return (float(np.linalg.norm(u - image)) + rounding) * (1 + linalg.gamma(len(u) + 8))
+        norm = linalg.frobenius(curvature.matrix()) * linalg.frobenius(x)
+    rounding = linalg.gamma(curvature.operations + 4) * (norm + linalg.frobenius(u))
+    return (linalg.frobenius(u - image) + rounding) * (1 + linalg.gamma(len(u) + 8))
 
 
 def _direct(curvature: Curvature, u: Vector) -> tuple[Vector, str]:
