@@ -263,8 +263,12 @@ def test_predictions_say_when_there_is_nothing_to_predict():
             predict_crossover(**wrong)
     with pytest.raises(ValueError, match=r"noise: got \(2, 1\), needs the lower end first"):
         predict_crossover(d=4, k=1, noise=(2, 1), bias=1)
-    with pytest.raises(ValueError, match=r"horizon: got 0\.5"):
-        predict_crossover((SIZES, curve.losses), (SIZES, better.losses), horizon=0.5)
+    for horizon in (0.5, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"horizon: got {horizon}"):
+            predict_crossover((SIZES, curve.losses), (SIZES, better.losses), horizon=horizon)
+    for d, k in ((10.5, 2), (math.inf, 2), (10, 2.5), (2, 2), (10, 0)):
+        with pytest.raises(ValueError, match=r"whole number|1 <= k < d"):
+            predict_crossover(d=d, k=k, noise=1, bias=1)
 
 
 def test_what_a_curve_must_be():

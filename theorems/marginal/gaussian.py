@@ -18,7 +18,7 @@ from jaxtyping import Shaped
 
 from .. import linalg, rational
 from ..ranks import numerical_rank
-from .least_squares import LeastSquares, Number, Samples, exact_numbers, number, whole
+from .least_squares import LeastSquares, Number, Samples, exact_numbers, number, whole, whole_number
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,7 +33,7 @@ class GaussianRegression:
             float, all results are fractions.
 
     Raises:
-        ValueError: sizes out of range, or a negative or infinite variance.
+        ValueError: sizes that are not whole or out of range, or a negative or infinite variance.
 
     Source: T5.R1 to T5.R6.
     """
@@ -44,7 +44,9 @@ class GaussianRegression:
     bias: Number
 
     def __post_init__(self) -> None:
-        if not 1 <= self.k < self.d:
+        for name in ("d", "k"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), 1))
+        if self.k >= self.d:
             raise ValueError(f"d, k: got {self.d} and {self.k}, needs 1 <= k < d")
         exact = exact_numbers(self.noise, self.bias)
         for name in ("noise", "bias"):

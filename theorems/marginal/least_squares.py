@@ -42,6 +42,17 @@ def number(name: str, value: Number, exact: bool) -> Fraction | float:
     return Fraction(int(value)) if isinstance(value, numbers.Integral) else Fraction(value)
 
 
+def whole_number(name: str, value: int, least: int) -> int:
+    """A number of parameters.
+
+    Raises:
+        ValueError: one that is not whole, or too small.
+    """
+    if not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name}: got {value}, needs a whole number >= {least}")
+    return int(value)
+
+
 def exact_numbers(*values: Number) -> bool:
     """Whether none of them is a float, so that results are fractions."""
     return not any(isinstance(value, float | np.floating) for value in values)
@@ -72,8 +83,7 @@ class LeastSquares:
     variance: Number
 
     def __post_init__(self) -> None:
-        if self.parameters < 0:
-            raise ValueError(f"parameters: got {self.parameters}, needs a number >= 0")
+        object.__setattr__(self, "parameters", whole_number("parameters", self.parameters, 0))
         exact = exact_numbers(self.variance)
         object.__setattr__(self, "variance", number("variance", self.variance, exact))
 

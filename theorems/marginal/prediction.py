@@ -105,8 +105,8 @@ def predict_crossover(
         A `Prediction`, with its interval and what it assumes.
 
     Raises:
-        ValueError: neither or both of the two, ends in the wrong order, a horizon below 1, and what
-            `GaussianRegression` and `fit_curve` refuse.
+        ValueError: neither or both of the two, ends in the wrong order, a horizon below 1 or infinite, and
+            what `GaussianRegression` and `fit_curve` refuse.
 
     Source: T5.R6 for the exact model.
     """
@@ -118,8 +118,8 @@ def predict_crossover(
         )
     if all(given):
         return _from_model(d, k, _pair("noise", noise), _pair("bias", bias))
-    if not horizon >= 1:
-        raise ValueError(f"horizon: got {horizon}, needs a number of at least 1, such as 100")
+    if not 1 <= horizon < math.inf:
+        raise ValueError(f"horizon: got {horizon}, needs a finite number of at least 1, such as 100")
     return _from_pilots(full, peft, confidence, horizon, count)
 
 

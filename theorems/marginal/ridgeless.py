@@ -16,7 +16,7 @@ from fractions import Fraction
 import numpy as np
 
 from .. import linalg
-from .least_squares import Number, Samples, exact_numbers, number, whole
+from .least_squares import Number, Samples, exact_numbers, number, whole, whole_number
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,8 +44,7 @@ class Ridgeless:
     variance: Number
 
     def __post_init__(self) -> None:
-        if self.parameters < 1:
-            raise ValueError(f"parameters: got {self.parameters}, needs at least 1")
+        object.__setattr__(self, "parameters", whole_number("parameters", self.parameters, 1))
         exact = exact_numbers(self.signal, self.variance)
         for name in ("signal", "variance"):
             object.__setattr__(self, name, number(name, getattr(self, name), exact))
