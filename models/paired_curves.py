@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 from jax.typing import DTypeLike
 
 from .cache import Cache
@@ -75,7 +76,7 @@ class LearningPair:
         peft: of the method.
 
     Raises:
-        ValueError: curves of other sizes or seeds than each other.
+        ValueError: curves of other sizes, seeds, tasks, networks or examples than each other.
     """
 
     full: LearningCurve
@@ -86,6 +87,12 @@ class LearningPair:
         for name in ("sizes", "seeds"):
             if (got := getattr(self.peft, name)) != (wanted := getattr(self.full, name)):
                 raise ValueError(f"peft: got {name} {got}, needs those of full, {wanted}, to be paired")
+        for name in ("task", "network"):
+            got, wanted = (getattr(one, name).name for one in (self.peft, self.full))
+            if got != wanted:
+                raise ValueError(f"peft: got the {name} {got}, needs that of full, {wanted}, to be paired")
+        if not all(map(np.array_equal, self.peft.subsets, self.full.subsets)):
+            raise ValueError("peft: got other examples than full at the same seeds, needs the same ones")
 
     @property
     def sizes(self) -> tuple[int, ...]:

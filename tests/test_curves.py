@@ -229,6 +229,13 @@ def test_what_a_curve_refuses(network, task, curves):
     short = dataclasses.replace(curves["bitfit"], sizes=(5,))
     with pytest.raises(ValueError, match=r"peft: got sizes \(5,\), needs those of full"):
         LearningPair(curves["full"], short)
+    job = curves["bitfit"].job
+    elsewhere = dataclasses.replace(job, task=dataclasses.replace(job.task, name="another"))
+    with pytest.raises(ValueError, match="peft: got the task another, needs that of full"):
+        LearningPair(curves["full"], dataclasses.replace(curves["bitfit"], job=elsewhere))
+    shuffled = tuple(rows[:, ::-1] for rows in curves["bitfit"].subsets)
+    with pytest.raises(ValueError, match="other examples than full"):
+        LearningPair(curves["full"], dataclasses.replace(curves["bitfit"], subsets=shuffled))
     with pytest.raises(ValueError, match="name: got 'perceptron'"):
         reference.curves("perceptron")
     with pytest.raises(ValueError, match="is not a task"):
