@@ -17,7 +17,7 @@ from peftproof.models.methods import BitFit, Full, KronA, LoRA
 from peftproof.models.mlp import MLPConfig, mlp
 from peftproof.models.tasks import from_arrays
 from peftproof.theorems import linalg
-from peftproof.theorems.claims import Outcome, Source
+from peftproof.theorems.claims import Outcome
 from peftproof.theorems.marginal import bounds
 from peftproof.theorems.marginal.claims_complexity import CLAIMS, planted
 from peftproof.theorems.marginal.instances.classes import Bent, Losses, Pieces, correlation
@@ -40,7 +40,6 @@ from peftproof.theorems.rademacher import (
 )
 from peftproof.theorems.rademacher.estimate import controlled
 from peftproof.theorems.rademacher.subspace import range_basis
-from peftproof.theorems.search import falsify
 from peftproof.theorems.verify import complaint, observed_evidence
 
 KEY = jax.random.key(0)
@@ -426,18 +425,6 @@ def test_searches_stay_below_what_is_attained():
 # ---------------------------------------------------------------- claims
 
 
-@pytest.mark.parametrize("claim", CLAIMS, ids=[claim.id for claim in CLAIMS])
-def test_claims_hold_on_exact_instances_and_their_controls_fail(claim):
-    for label, instance in claim.exact().items():
-        assert claim.judge(instance, Source.EXACT).outcome is Outcome.HOLDS, label
-    broken = claim.broken()
-    (instance,) = broken.exact().values()
-    assert broken.judge(instance, Source.EXACT).outcome is Outcome.FAILS
-    if claim.strategy is not None:
-        assert falsify(claim, examples=20).outcome is Outcome.HOLDS
-        assert falsify(broken).outcome is Outcome.FAILS
-
-
 def test_the_instrument_of_ranks_tells_the_rank_from_the_count():
     found = planted(0.0)
     assert found.ratios[0] == pytest.approx(found.predicted[0], rel=0.1)
@@ -464,7 +451,8 @@ def test_observed_claims_are_judged_and_none_complains(tunings):
     assert len(seen["T5.R16"]) == 1  # LoRA alone has a rank
     for found in seen["T5.R14"] + seen["T5.R21"]:
         assert found.statistics["√(rank/d)"] <= found.statistics["√(k/d)"]
-    assert all("vacuous" in found.note or "risk is at most" in found.note for found in seen["T5.R25"])
+    # The best of three radii is picked afterwards: half of δ = 0.001 is spent on all of them together.
+    assert all("With probability 0.9995 the risk is at most" in found.note for found in seen["T5.R25"])
     assert all(
         found.outcome is Outcome.HOLDS for name, each in seen.items() if name != "T5.R21" for found in each
     )
