@@ -194,6 +194,21 @@ def test_the_order_of_theorem_5_is_reversed_far_below_d():
     assert Ridgeless(20, 1, 1).marginal(15) == Fraction(-23, 15)
 
 
+def test_below_d_the_order_is_reversed_under_a_condition_and_not_always():
+    """(N − k)² ‖θ*‖² ≤ dk(σ² + b²) is enough, or as much noise as signal; with little noise it is not."""
+    seen = set()
+    for d, k, noise, bias in itertools.product((20, 60), (1, 3), (Fraction(1, 100), 1), (0, Fraction(1, 2))):
+        full, peft = Ridgeless(d, 1, noise), LeastSquares(k, noise + bias)
+        for N in range(k + 2, d - 2):
+            reversed_ = peft.marginal(N) > full.marginal(N)
+            if (N - k) ** 2 <= d * k * (noise + bias) or noise * d > d - 2:
+                assert reversed_
+            seen.add(reversed_)
+    assert seen == {True, False}
+    little = Fraction(1, 1000)
+    assert 0 < LeastSquares(10, little).marginal(500) < Ridgeless(1000, 1, little).marginal(500)
+
+
 @pytest.mark.parametrize(("p", "N"), [(9, 1), (20, 12), (30, 12)])
 def test_moments_below_p(p, N):
     model, n = Ridgeless(p, 2.0, 3.0), p - N + 1

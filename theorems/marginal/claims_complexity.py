@@ -354,8 +354,8 @@ CLAIMS = (
         reason="true of isotropic derivatives; what is certain is R14, with the shares of tr JJᵀ",
         plain=(
             "How much less a method's linearised network can fit by chance. Redundant parameters do not "
-            "count, so that the rank of Dg takes the place of k; that the root of rank/d predicts the ratio "
-            "is looked at, at the trained Φ and at the start, and mostly not so: layers differ in size."
+            "count. Whether the root of rank/d predicts the ratio is looked at, trained and at the start: "
+            "mostly not, since layers differ in size. The root of the traces does, within √2 always (R14)."
         ),
         compare=_by_rank,
         exact=lambda: {

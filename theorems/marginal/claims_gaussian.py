@@ -156,9 +156,10 @@ CLAIMS = (
         judgement=Judgement.TRUE,
         reason="cross-multiplied: σ²(d − k) < b²(N − d − 1)",
         plain=(
-            "Where full fine-tuning overtakes: the crossover that the paper sees between 20 and 50 examples. "
-            "More noise moves it up, a larger misspecification down; with b = 0 there is none. Judged at the "
-            "whole numbers next to N*, ties included."
+            "Where full fine-tuning overtakes. More noise moves it up, a larger misspecification down; with "
+            "b = 0 there is none. The paper sees LoRA ahead below 20 examples per class, both alike at 20 "
+            "and full fine-tuning ahead above: of the same kind, but far below N = d + 2, where this begins. "
+            "Judged at the whole numbers next to N*, ties included."
         ),
         compare=relation(_wins, "==", lambda i: [int(n > i.model.crossover) for n in i.neighbours]),
         exact=lambda: {
@@ -204,8 +205,9 @@ CLAIMS = (
         reason="differences of the parts of R9; the second is negative and outweighs the first near N = p",
         plain=(
             "With fewer examples than parameters one more example may do harm, and helps by at most "
-            "‖θ_T‖²/p. In this model, and far below d, PEFT gains more from an example than full "
-            "fine-tuning."
+            "‖θ_T‖²/p. So PEFT, in the regime of R2, gains more from an example than full fine-tuning below "
+            "d if (N − k)² ≤ dk(σ² + b²)/‖θ*‖², or if there is as much noise as signal; with little noise it "
+            "may gain less."
         ),
         compare=relation(lambda i: i.differences, "==", lambda i: i.marginals),
         exact=lambda: {

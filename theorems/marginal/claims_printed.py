@@ -257,7 +257,7 @@ CLAIMS = (
         exact=lambda: {"E = √(d/N), d = N = 4: −1/8 against −1/16": SlowRate(4, 1, 4)},
         worked=(
             "E = √(d/N) at d = N = 4: dE/dN = −½ · 2 · 4^(−3/2) = −1/8.  Printed: −½ · √1 · 4^(−3/2) = "
-            "−1/16.  And (2 + (−1)ᴺ)/√N is O(N^(−1/2)), but falls by more than 0.198 from N = 100 to 101, "
+            "−1/16.  And (2 + (−1)ᴺ)/√N is O(N^(−1/2)), but falls by more than 0.2 from N = 100 to 101, "
             "where N^(−3/2) = 0.001."
         ),
         strategy=rates.slow_rates,
