@@ -2,6 +2,7 @@
 
 import doctest
 import math
+from functools import partial
 
 import jax.numpy as jnp
 import mpmath
@@ -11,7 +12,7 @@ import sympy
 from jax.tree_util import Partial
 
 from peftproof.theorems import curvature, linalg
-from peftproof.theorems.sensitivity import gap
+from peftproof.theorems.sensitivity import gap, prepared
 from peftproof.theorems.sensitivity.forms import corrected_57, dual_gap, gauss_newton_gap
 from peftproof.theorems.sensitivity.gap import prepare, residual_gap
 from peftproof.theorems.sensitivity.laws import clean_damage, kantorovich
@@ -85,6 +86,53 @@ def test_the_stated_error_covers_the_actual_one_and_is_not_absurd(condition, rat
         found = residual_gap(H, P, u)
         assert abs(found.value - exact) <= found.error
         assert found.error <= 1e3 * D * np.finfo(float).eps * condition * math.sqrt(found.full * found.value)
+
+
+def nearly_dependent(rng):
+    """Two directions of which the second is the first but for a ten-millionth, and another one."""
+    one, off, other = rng.normal(size=(3, D))
+    return np.column_stack([one, one + 1e-7 * off, other])
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-90])
+def test_the_stated_error_covers_what_directions_and_curvature_lose(scale):
+    """Each of the derivatives of which it is made has a case in which the others are too small."""
+    rng = np.random.default_rng(2)
+    for _ in range(6):
+        H = random_spd(rng, condition=10)
+        steep = random_spd(rng, condition=1e10)
+        least = np.linalg.eigh(steep)[1][:, 0]
+        for matrix, P, tilt in (
+            (H, nearly_dependent(rng), rng.normal(size=D)),
+            (steep, rng.normal(size=(D, K)), least),
+        ):
+            # Steps are of the size of the square of the scale, and squares of theirs underflow.
+            A, u = matrix / scale, tilt * scale
+            exact = to_fifty_digits(A, P, u)[0]
+            found = residual_gap(A, P, u)
+            assert abs(found.value - exact) <= found.error <= 1e-2 * found.full
+
+
+def test_the_stated_error_of_products_covers_an_early_end_of_the_solve(monkeypatch):
+    monkeypatch.setattr(prepared, "solve", partial(curvature.solve, relative=1e-9))
+    rng = np.random.default_rng(3)
+    for _ in range(5):
+        H, P, u = random_spd(rng, 60, 1e4), rng.normal(size=(60, K)), rng.normal(size=60)
+        found = residual_gap(by_products(H), P, u)
+        assert abs(found.value - residual_gap(H, P, u).value) <= found.error <= 1e-6 * found.full
+
+
+def test_the_stated_error_of_a_jacobian_covers_nearly_dependent_directions():
+    rng = np.random.default_rng(4)
+    for _ in range(5):
+        J, P, r = rng.normal(size=(20, D)), nearly_dependent(rng), rng.normal(size=20)
+        with mpmath.workdps(50):
+            A, s = mpmath.matrix(J.tolist()), mpmath.matrix(r.tolist())
+            H, u = A.T * A, A.T * s
+            v, B = mpmath.matrix(P.tolist()).T * u, mpmath.matrix(P.tolist())
+            exact = ((u.T * mpmath.lu_solve(H, u))[0] - (v.T * mpmath.lu_solve(B.T * H * B, v))[0]) / 2
+        found = gauss_newton_gap(J, P, r)
+        assert abs(found.value - exact) <= found.error <= 1e-2 * found.full
 
 
 SHAPES = {"none": 0, "some": 4, "all": D, "repeated": -1}
@@ -206,6 +254,7 @@ def test_gauss_newton_keeps_the_digits_that_squaring_loses():
     found = gauss_newton_gap(J, P, r)
     assert found.value == pytest.approx(expected, abs=found.error)
     assert found.value == pytest.approx(expected, rel=1e-7)
+    assert 1e13 < found.condition < 1e15
     assert residual_gap(J.T @ J, P, J.T @ r).value != pytest.approx(expected, rel=1e-3)
 
 
@@ -306,9 +355,9 @@ def test_products_show_when_there_is_no_gap():
 def test_one_preparation_serves_many_disturbances():
     rng = np.random.default_rng(7)
     H, P, _ = with_ratio(rng, 0.1)
-    for prepared in (prepare(H, P), prepare(by_products(H), P)):
+    for made in (prepare(H, P), prepare(by_products(H), P)):
         for u in rng.normal(size=(3, D)):
-            assert prepared.gap(u).value == pytest.approx(naive(H, P, u)[0], rel=1e-8)
+            assert made.gap(u).value == pytest.approx(naive(H, P, u)[0], rel=1e-8)
 
 
 def test_the_example_of_the_docstring():

@@ -95,7 +95,7 @@ class Dense:
             value=float(w @ w) / 2 if defined else math.nan,
             full=float(v @ v) / 2,
             peft=float(np.sum((A.basis.T @ v) ** 2)) / 2,
-            error=self._error(v, w, float(np.linalg.norm(u))),
+            error=self._error(v, w, linalg.frobenius(u)),
             rank=A.rank,
             clear=min(A.clear, self.directions.clear),
             cutoff=self.cutoff,
@@ -117,9 +117,9 @@ class Dense:
         x, left = F.back(v), F.back(w)
         y = x - left
         slope = F.L @ w if isinstance(F, Triangular) else (F.vectors * np.sqrt(F.values)) @ w
-        missing = float(np.linalg.norm(left))
-        by_hessian = F.size * missing * float(np.linalg.norm(x + y)) / 2
-        by_directions = float(np.linalg.norm(slope) * np.linalg.norm(y)) / B.kept
+        missing = linalg.frobenius(left)
+        by_hessian = F.size * missing * linalg.frobenius(x + y) / 2
+        by_directions = linalg.frobenius(slope) * linalg.frobenius(y) / B.kept
         return rounding * (by_hessian + missing * length + by_directions) + rounding**2 * float(v @ v) / 2
 
 
