@@ -122,3 +122,14 @@ def test_explanations_fit_too(claim):
     lines = render.explanation(claim, [ledger()[i] for i in claim.repaired_by])
     assert max(len(line) for line in lines) <= render.WIDTH
     assert str(claim.judgement) in lines[0]
+
+
+def test_definitions_and_progress_are_folded():
+    empty = report.Report(ledger())
+    definitions = [claim for claim in empty.ledger if claim.compare is None]
+    lines = [line for claim in definitions for line in render.claim_rows(empty, claim)]
+    assert max(map(len, lines)) <= render.WIDTH
+    first, last = render.folded(
+        "exact:  sensitivity 29 fail, 97 hold; 51 of 51 negative controls rejected  1.5 s"
+    )
+    assert len(first) <= render.WIDTH and last.strip() == "1.5 s"

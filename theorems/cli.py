@@ -82,11 +82,12 @@ def verify(
         grid.run(job, say=lambda line: _echo(*render.folded(line)), stopped=_interruptible())
     except KeyboardInterrupt:
         report.complete = False
+    if json_file is not None:
+        report.save(json_file)  # before anything is shown: a table must not cost the records
     for theorem in job.theorems:
         _echo("", *render.theorem_tables(report, theorem))
     _echo("", *render.summary(report))
     if json_file is not None:
-        report.save(json_file)
         _echo(f"Records: {json_file}")
     sys.exit(_status(report))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections import Counter
 from importlib import import_module
@@ -56,7 +57,9 @@ def sides(evidence: Evidence) -> str:
 
 def folded(line: str) -> list[str]:
     """A line of progress in as many lines as the width needs, later ones below the outcomes."""
-    return textwrap.wrap(line, WIDTH, subsequent_indent=" " * 31, break_on_hyphens=False) or [""]
+    whole = re.sub(r"(?<=\d) s$", "\N{NO-BREAK SPACE}s", line)  # a time stays with its unit
+    folded = textwrap.wrap(whole, WIDTH, subsequent_indent=" " * 31, break_on_hyphens=False)
+    return [part.replace("\N{NO-BREAK SPACE}", " ") for part in folded] or [""]
 
 
 def tally(found: list[Evidence]) -> str:
@@ -86,7 +89,8 @@ def _relative_margin(evidence: Evidence) -> float:
 def claim_rows(report: Report, claim: Claim) -> list[str]:
     """Lines on one claim: what each source says, why it is refuted, the record that speaks loudest."""
     if claim.compare is None:
-        return [f"{claim.id:<8}{claim.judgement!s:<13}{claim.reason.split(':')[0]}"]
+        row = f"{claim.id:<8}{claim.judgement!s:<13}{claim.reason.split(':')[0]}"
+        return textwrap.wrap(row, WIDTH, subsequent_indent=" " * 21, break_on_hyphens=False)
     cells = [tally(report.of(claim, source)) for source in Source]
     observed = report.of(claim, Source.OBSERVED)
     shown = loudest([e for e in observed if e.lhs is not None]) or loudest(report.of(claim, Source.EXACT))
