@@ -21,7 +21,7 @@ from peftproof.theorems.ledger import Ledger
 from peftproof.theorems.report import Report
 from peftproof.theorems.sensitivity import descent, measured, observed, paths, tables, tangent
 from peftproof.theorems.sensitivity.instances.gaps import Gap
-from peftproof.theorems.sensitivity.instances.readaptations import Observed
+from peftproof.theorems.sensitivity.instances.readaptations import Observed, Readapted
 from peftproof.theorems.sensitivity.own_optima import own_optimum
 from peftproof.theorems.sensitivity.readapt import readapt
 from peftproof.theorems.sensitivity.softmax import RidgeSoftmax
@@ -249,6 +249,15 @@ def test_gaps_tend_to_the_prediction_with_order_one(found):
         below = one.t <= one.valid_until
         sharp = one.noise < 1e-3 * one.t**2 * one.predicted
         assert np.all(np.abs(one.ratio - 1)[below & sharp] <= 0.1)
+
+
+def test_a_limit_that_is_off_by_its_own_size_is_no_agreement(found, rest):
+    one = dataclasses.replace(found["bitfit", "label-noise-0.2"], error=0.0)
+    vague = dataclasses.replace(one, error=1.01 * one.predicted)
+    assert vague.error < one.full.quadratic
+    given = rest.definiteness, rest.stationarity
+    outcomes = [CLAIMS["T4.R33"].judge(Readapted((each,), *given)).outcome for each in (one, vague)]
+    assert outcomes == [Outcome.HOLDS, Outcome.INCONCLUSIVE]
 
 
 def test_for_small_t_full_fine_tuning_damages_the_undisturbed_loss_more(found):

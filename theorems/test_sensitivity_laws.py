@@ -6,6 +6,8 @@ from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from peftproof.theorems import linalg, oracles, rational
@@ -17,7 +19,7 @@ from peftproof.theorems.sensitivity import (
     claims_laws,
     claims_slips,
 )
-from peftproof.theorems.sensitivity.instances import bends, noise
+from peftproof.theorems.sensitivity.instances import bends, gaps, noise
 from peftproof.theorems.sensitivity.instances.convex import Convex, parabola, sparse
 from peftproof.theorems.sensitivity.instances.gaps import Gap
 from peftproof.theorems.sensitivity.instances.logistic import Logistic
@@ -25,6 +27,7 @@ from peftproof.theorems.sensitivity.instances.lowranks import MatrixLogistic, Se
 from peftproof.theorems.sensitivity.instances.matrices import least_pivot
 from peftproof.theorems.sensitivity.laws import clean_damage, distance_bounds, gap_law, kantorovich
 
+FEW = settings(max_examples=40, deadline=None)
 CLAIMS = {
     claim.id: claim
     for module in (claims_gap, claims_laws, claims_forms, claims_slips, claims_convex)
@@ -64,6 +67,45 @@ def test_re_adaptation_costs_full_fine_tuning_more_of_the_undisturbed_loss():
     found = clean_damage(H, P, np.array([1.0, 0.0]))
     assert (found.full, found.peft, found.gap.value) == pytest.approx((1.0, 0.5, 0.5))
     assert clean_damage(H, P, np.array([1.0, -1.0])).gap.value == pytest.approx(0, abs=1e-30)
+
+
+@FEW
+@given(st.one_of(gaps.gaps(definite=False)[:2]))
+def test_what_is_forgotten_more_is_what_is_fitted_better(one):
+    """R16, its equalities: each rise is its form, and they differ by the gap that ε alone leaves."""
+    assert one.damage_full == one.disturbance_full / 2
+    assert one.damage_peft == one.clean_peft
+    assert one.damage_full - one.damage_peft == one.with_disturbance(one.disturbance, stationary=True).gap
+
+
+@FEW
+@given(st.one_of(gaps.gaps(definite=False)[:2]), st.lists(st.integers(-2, 2), min_size=3, max_size=3))
+def test_a_further_direction_lowers_the_gap_by_what_the_rest_has_along_it(one, entries):
+    """R10, its formula: (pᵀr)² / 2c with r = u − HMu and c = pᵀHp − pᵀHMHp, and nothing for c = 0."""
+    p = linalg.exact(entries)[: one.d]
+    both = replace(one, directions=np.column_stack([one.directions, p]))
+    rest, curved = one.tilt - one.hessian @ one.answers @ one.tilt, one.hessian @ p
+    c = p @ curved - curved @ one.answers @ curved
+    assert one.gap - both.gap == ((p @ rest) ** 2 / (2 * c) if c else 0)
+
+
+@FEW
+@given(st.one_of(gaps.singular()))
+def test_the_dual_form_of_a_singular_hessian_takes_directions_in_its_range(one):
+    """R6, its second half; and R19 (b): M ⪯ H⁺ if and only if range M lies in range H."""
+    kernel = rational.nullspace(one.hessian)
+    N = rational.nullspace(np.concatenate([one.directions.T, kernel.T]))
+    x = N.T @ one.inverse @ one.tilt
+    assert one.gap == (x @ rational.inverse(N.T @ one.inverse @ N) @ x / 2 if len(x) else 0)
+    inside = not (kernel.T @ one.directions @ one.restricted).any()
+    assert (one.least_excess_anywhere >= 0) == inside
+
+
+def test_under_a_singular_hessian_only_directions_that_it_sees_are_counted():
+    """R8: H = diag(1, 0) and P = (1, 1)ᵀ lack no direction, though d − rank P = 1."""
+    points = noise.Points(linalg.exact([[1], [0]]), linalg.exact([[1], [1]]))
+    assert (points.mean, points.lacking) == (0, 1)
+    assert points.mean == gap_law(1.0, 0).mean
 
 
 def test_distance_bounds():

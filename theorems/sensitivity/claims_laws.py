@@ -64,7 +64,8 @@ CLAIMS = (
         id="T4.R8",
         theorem="sensitivity",
         statement=(
-            r"u\sim\mathcal{N}(0,\tau H):\ E[\min_\Phi q(P\Phi)-\min_Dq(D)] = \tfrac\tau2(d-\mathrm{rank}\,P)"
+            r"H\succ0,\ u\sim\mathcal{N}(0,\tau H):\ E[\min_\Phi q(P\Phi)-\min_Dq(D)] = "
+            r"\tfrac\tau2(d-\mathrm{rank}\,P)"
         ),
         judgement=Judgement.CONDITIONAL,
         reason="the mean of uᵀKu is τ tr(KH); it needs the covariance τH and nothing else of the law",
@@ -100,7 +101,7 @@ CLAIMS = (
         id="T4.R9",
         theorem="sensitivity",
         statement=(
-            r"u\sim\mathcal{N}(0,\tau H):\ \tfrac2\tau\big(\min_\Phi q(P\Phi)-\min_Dq(D)\big)\sim "
+            r"H\succ0,\ u\sim\mathcal{N}(0,\tau H):\ \tfrac2\tau\big(\min_\Phi q(P\Phi)-\min_Dq(D)\big)\sim "
             r"\chi^2_{d-\mathrm{rank}\,P};\ \text{variance } \tfrac{\tau^2}2(d-\mathrm{rank}\,P)"
         ),
         judgement=Judgement.CONDITIONAL,

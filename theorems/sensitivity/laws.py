@@ -59,6 +59,9 @@ def kantorovich(H: Matrix | Curvature) -> float:
 
     Attained by one direction, the sum of two unit eigenvectors of the smallest and the largest eigenvalue.
 
+    Eigenvalues are computed, and c is no upper bound to the last digit: where H is ill-conditioned it is off
+    by about κ(H) times machine epsilon, relatively.
+
     Args:
         H: shape (d, d), symmetric and positive definite, float64; or a `Curvature` that fits its budget.
 
@@ -116,11 +119,14 @@ class GapLaw(NamedTuple):
 def gap_law(tau: float, missing: int) -> GapLaw:
     r"""Mean and variance of the gap under score noise.
 
-    $$u\sim\mathcal N(0,\tau H)\ \Rightarrow\ 2\,gap/\tau\sim\chi^2_{d-k}.$$
+    $$u\sim\mathcal N(0,\tau H)\ \Rightarrow\ 2\,gap/\tau\sim\chi^2_\nu,\qquad
+    \nu = \mathrm{rank}\,H-\mathrm{rank}\,HP,$$
+
+    which for H ≻ 0 is d − rank P.
 
     Args:
         tau: τ > 0.
-        missing: d − rank P, the number of directions that PEFT lacks.
+        missing: ν, the number of directions that H sees and PEFT lacks.
 
     Raises:
         ValueError: numbers out of range.

@@ -118,8 +118,8 @@ class Readapted(Pasteable):
 
     @property
     def scale(self) -> Each:
-        """What rounding is relative to."""
-        return np.array([one.full.quadratic for one in self.found])
+        """The size of what is compared: an error as large as that tells nothing."""
+        return self.predicted
 
     @property
     def statistics(self) -> dict[str, float]:
