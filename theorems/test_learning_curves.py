@@ -25,7 +25,7 @@ from peftproof.theorems.marginal.gains import gains
 from peftproof.theorems.marginal.gaussian import GaussianRegression
 from peftproof.theorems.marginal.instances.curves import SIZES, noise
 from peftproof.theorems.marginal.prediction import predict_crossover
-from peftproof.theorems.marginal.resampling import error_of_mean, limits, resamples
+from peftproof.theorems.marginal.resampling import attainable, error_of_mean, limits, resamples
 from peftproof.theorems.render import WIDTH
 from peftproof.theorems.report import Report
 from peftproof.theorems.verify import complaint, observed_evidence
@@ -90,6 +90,25 @@ def test_the_interval_of_a_few_normal_seeds_is_right_and_the_plain_percentile_is
     assert error_of_mean(values[:, 0]) > values[:, 0].std(ddof=1) / math.sqrt(seeds)
     many = rng.normal(size=4000)
     assert error_of_mean(many) == pytest.approx(many.std(ddof=1) / math.sqrt(4000))
+
+
+def test_few_seeds_are_not_said_to_give_more_confidence_than_they_can():
+    """No resampled mean lies beyond the seeds, and three of them miss the truth in a quarter of all cases."""
+    rng, runs = np.random.default_rng(1), 2000
+    for seeds in (3, 4):
+        low, high = limits(rng.normal(size=(seeds, runs))[resamples(seeds)].mean(axis=1), seeds, 0.95)
+        most = attainable(0.95, seeds)
+        covered, error = np.mean((low <= 0) & (high >= 0)), math.sqrt(most * (1 - most) / runs)
+        assert most == 1 - 0.5 ** (seeds - 1) and abs(covered - most) < 5 * error
+    assert attainable(0.95, 6) == 0.95 and attainable(0.99, 7) < 0.99
+    sizes, losses = drawn(0.1 + 40 / N, 0)
+    assert fit_curve((sizes, losses), count=50).confidence == 0.95
+    assert fit_curve((sizes, losses[:4]), count=50).confidence == 0.875
+    lift = 0.1 * np.log(150 / N)
+    few = crossover((sizes, losses[:3] + lift), (sizes, losses[:3]), count=50)
+    assert "75% interval" in few.reason and few.confidence == 0.95
+    told = predict_crossover((sizes[:4], losses[:4, :4]), (sizes[:4], 0.2 + losses[4:8, :4] / 2), count=50)
+    assert told.confidence == 0.875 and "95%" not in told.reason
 
 
 @pytest.mark.parametrize("seed", range(3))

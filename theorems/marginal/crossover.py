@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .fits import Losses, values_of
-from .resampling import RESAMPLES, below, check_confidence, limits, resamples
+from .resampling import RESAMPLES, attainable, below, check_confidence, limits, resamples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,7 @@ class Crossover:
         low: simultaneous lower limits of the difference, shape (V,).
         high: upper ones.
         seeds: S.
-        confidence: of the interval, and of all signs together.
+        confidence: of all signs together; and of the interval, if there are enough seeds (`attainable`).
     """
 
     outcome: Crossing
@@ -119,7 +119,8 @@ def crossover(
         estimate = float(_crossing(sizes, towards.mean(axis=0)[None])[0])
         drawn = _crossing(sizes, towards[resamples(len(D), count)].mean(axis=1))
         interval = tuple(float(end) for end in limits(drawn, len(D), confidence))
-    reason = _reason(outcome, bracket, estimate, interval, signs, sizes, confidence)
+    sure = attainable(confidence, len(D))
+    reason = _reason(outcome, bracket, estimate, interval, signs, sizes, sure)
     mean = D.mean(axis=0)
     return Crossover(outcome, reason, estimate, interval, bracket, sizes, mean, low, high, len(D), confidence)
 

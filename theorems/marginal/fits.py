@@ -40,7 +40,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from .resampling import RESAMPLES, below, check_confidence, limits, resamples
+from .resampling import RESAMPLES, attainable, below, check_confidence, limits, resamples
 
 if TYPE_CHECKING:
     from ...models.curves import LearningCurve
@@ -113,7 +113,7 @@ class CurveFit:
         mean: mean loss at each, shape (V,).
         error: its standard error over seeds, shape (V,).
         seeds: S.
-        confidence: of the intervals.
+        confidence: of the intervals: what was asked for, or the most that so few seeds can give.
         draws: a, c and γ of each resample of the seeds, shape (3, B); None unless the curve falls.  The same
             resamples for any two curves of as many seeds, so that what is derived from both is paired.
     """
@@ -167,7 +167,8 @@ def fit_curve(
 
     def made(shape: Shape, reason: str, *of: PowerLaw | float | np.ndarray | None) -> CurveFit:
         closest, p_value, draws = of or (None, None, None)
-        return CurveFit(shape, reason, closest, p_value, sizes, mean, error, seeds, confidence, draws)
+        sure = attainable(confidence, seeds)
+        return CurveFit(shape, reason, closest, p_value, sizes, mean, error, seeds, sure, draws)
 
     if seeds < 2 or V < 4:
         return made(Shape.UNDECIDED, f"{seeds} seeds at {V} sizes, needs at least 2 at 4")

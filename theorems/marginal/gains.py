@@ -71,7 +71,8 @@ class Gains:
         peft: what that of PEFT looks like.
         excess: ratio less `model` of each step, its limits over the same resamples; None where either is
             missing or infinite.
-        confidence: of each interval alone.
+        confidence: of each interval alone; of those over seeds, if there are enough of them
+            (`resampling.attainable`).
     """
 
     steps: tuple[Step, ...]

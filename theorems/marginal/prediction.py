@@ -23,7 +23,7 @@ from .crossover import differences
 from .fits import Losses, Shape, fit_curve
 from .gaussian import GaussianRegression
 from .least_squares import Number
-from .resampling import RESAMPLES, limits
+from .resampling import RESAMPLES, attainable, limits
 
 if TYPE_CHECKING:
     from ...models.curves import LearningCurve
@@ -55,7 +55,8 @@ class Prediction:
         reason: a sentence.
         assumptions: what all of this presumes, in plain words.
         sizes: the smallest and the largest sample size that were looked at; infinite of the exact model.
-        confidence: of the interval; None where it follows from given ends.
+        confidence: of the interval, at most what so few seeds can give; None where it follows from given
+            ends.
     """
 
     crossover: float | None
@@ -150,11 +151,11 @@ def _from_pilots(
     count: int,
 ) -> Prediction:
     sizes, D = differences(full, peft)
-    looked = float(sizes[0]), float(sizes[-1] * horizon)
+    looked, sure = (float(sizes[0]), float(sizes[-1] * horizon)), attainable(confidence, len(D))
     fits = [fit_curve(curve, confidence=confidence, count=count) for curve in (full, peft)]
 
     def made(reason: str, at: float | None = None, ends: tuple[float, float] | None = None) -> Prediction:
-        return Prediction(at, ends, "pilot curves", reason, _PILOT, looked, confidence)
+        return Prediction(at, ends, "pilot curves", reason, _PILOT, looked, sure)
 
     for name, one in zip(("full fine-tuning", "PEFT"), fits, strict=True):
         if one.law is None:
@@ -167,7 +168,7 @@ def _from_pilots(
     drawn = _overtaking(grid, _gaps(grid, [one.draws for one in fits]))
     ends = tuple(float(end) for end in limits(drawn, len(D), confidence))
     at = float(_overtaking(grid, gap)[0])
-    return made(_told(at, ends, changes, looked, confidence, float(sizes[-1])), at, ends)
+    return made(_told(at, ends, changes, looked, sure, float(sizes[-1])), at, ends)
 
 
 def _gaps(grid: Float[np.ndarray, " G"], laws: list[Float[np.ndarray, "3 B"]]) -> Float[np.ndarray, "B G"]:

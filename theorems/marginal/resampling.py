@@ -5,8 +5,14 @@ they have in common drops out of differences and ratios.
 
 A percentile interval of a few seeds is too short, even of a mean: the resampled spread is √((S−1)/S) of the
 right one, and it takes the normal quantile where Student's is due.  `limits` therefore goes to the level
-$\Phi(-\sqrt{S/(S-1)}\,t_{1-\alpha/2,\,S-1})$ in place of α/2 on each side, which is right for the mean of
-normal seeds.  With S seeds there are $\binom{2S-1}{S}$ different resamples: 10 of three, 92,378 of ten.
+$\Phi(-\sqrt{S/(S-1)}\,t_{1-\alpha/2,\,S-1})$ in place of α/2 on each side, which is about right for the mean
+of enough normal seeds.
+
+*Few seeds.*  With S of them there are $\binom{2S-1}{S}$ different resamples, 10 of three and 92,378 of ten,
+and none has a mean beyond the least and the largest seed.  So such an interval covers no more than
+$1-2^{1-S}$, 75 % with three seeds, 94 % with five, 99.8 % with ten: `attainable`.  Simulated at 95 %,
+intervals of ratios and crossovers covered about 73 % of the time with three seeds, 91 % with five and 93 %
+with ten.
 
 Source: Hesterberg, *What teachers should know about the bootstrap*, The American Statistician 69 (2015), for
 the expanded percentile interval.
@@ -52,6 +58,11 @@ def limits(
     # No interpolation: between two numbers of which one is infinite it would give NaN.
     low = np.quantile(values, level, axis=0, method="lower")
     return low, np.quantile(values, 1 - level, axis=0, method="higher")
+
+
+def attainable(confidence: float, seeds: int) -> float:
+    r"""The confidence, or what limits over S seeds can have at most, $1 - 2^{1-S}$, if that is less."""
+    return min(confidence, 1 - 2.0 ** (1 - seeds))
 
 
 def below(values: Float[np.ndarray, "S ..."], alpha: float) -> np.ndarray:
