@@ -225,7 +225,8 @@ def test_ridgeless_refusals():
             getattr(Ridgeless(6, 1.0, 1.0), method)(most + 1)
     with pytest.raises(ValueError, match="parameters: got 3"):
         Ridgeless.of(np.ones(2), 3, 1.0)
-    assert Ridgeless.of(np.array([1, 2, 3]), 2, 1).variance == 10
+    one = Ridgeless.of(np.array([1, 2, 3]), 2, 1)
+    assert (one.signal, one.variance) == (5, 10)
 
 
 # ---------------------------------------------------------------- given inputs

@@ -1,0 +1,59 @@
+"""How often noise alone is taken for a finding when many sizes are looked at; and findings that must not be."""
+
+import math
+
+import numpy as np
+
+from peftproof.theorems.marginal import crossover, gains
+from peftproof.theorems.marginal.crossover import Crossing
+from peftproof.theorems.marginal.fits import _falls, _rise
+from peftproof.theorems.marginal.prediction import _overtaking
+
+SIZES, RUNS, SEEDS = (20, 44, 96, 209, 457, 1000), 400, 10
+LEVEL = 0.1
+
+
+def share_of(found):
+    """Of all runs on seeds that differ by noise only; at most LEVEL, and by chance five errors more."""
+    rng = np.random.default_rng(0)
+    share = np.mean([found(rng.normal(size=(SEEDS, len(SIZES)))) for _ in range(RUNS)])
+    return share, LEVEL + 5 * math.sqrt(LEVEL * (1 - LEVEL) / RUNS)
+
+
+def test_flat_curves_seldom_rise_or_fall():
+    """Fifteen pairs of sizes, and five: without Bonferroni's correction 0.63 and 0.30 of them did."""
+    for found in (lambda losses: _rise(losses, LEVEL) is not None, lambda losses: _falls(losses, LEVEL)):
+        share, most = share_of(found)
+        assert 0 < share <= most < 0.2
+
+
+def test_equal_curves_seldom_differ_anywhere():
+    """All six signs hold together; each at that level for itself, half of the curves would differ somewhere."""
+
+    def differ(noise):
+        found = crossover((SIZES, 1 + noise), (SIZES, np.ones_like(noise)), confidence=1 - LEVEL, count=2)
+        return found.outcome is not Crossing.UNDECIDED
+
+    share, most = share_of(differ)
+    assert 0 < share <= most
+
+
+def test_no_ratio_to_a_gain_that_is_not_established():
+    """Positive in all resamples is not enough, and neither is what a t interval says if resamples lose."""
+    peft = np.array([[2.0, 1.0]])
+    few = np.array([0.1, 1.0, 2.0])  # mean 1.03, Student's limit below 0
+    many = np.array([1.0] * 9 + [-1.5])  # established, and lost where the last seed comes four times
+    for gained in (few, many):
+        full = np.stack([10 + gained, np.full(len(gained), 10.0)], axis=1)
+        made = gains(((20, 40), full), ((20, 40), np.repeat(peft, len(gained), axis=0)), d=4, k=1)
+        assert made.steps[-1].ratio is None
+    assert made.steps[-1].full_interval[0] > 0
+    sure = np.stack([10 + np.array([0.9, 1.0, 1.1]), np.full(3, 10.0)], axis=1)
+    made = gains(((20, 40), sure), ((20, 40), np.repeat(peft, 3, axis=0)), d=4, k=1)
+    assert made.steps[-1].ratio == 1
+
+
+def test_of_several_continued_crossings_the_last_one_counts():
+    grid = np.array([1.0, 10.0, 100.0, 1000.0])
+    gap = np.array([[1.0, -1.0, 1.0, -1.0], [-1.0, -1.0, -1.0, -1.0], [-1.0, -1.0, -1.0, 1.0]])
+    np.testing.assert_allclose(_overtaking(grid, gap), [10**2.5, 0.0, np.inf])
