@@ -1,4 +1,4 @@
-"""How often noise alone is taken for a finding when many sizes are looked at; and findings that must not be."""
+"""How often noise is taken for a finding when many sizes are looked at, and findings that must not be."""
 
 import math
 
@@ -28,7 +28,7 @@ def test_flat_curves_seldom_rise_or_fall():
 
 
 def test_equal_curves_seldom_differ_anywhere():
-    """All six signs hold together; each at that level for itself, half of the curves would differ somewhere."""
+    """All six signs hold together; each at that level for itself, half of the curves would differ."""
 
     def differ(noise):
         found = crossover((SIZES, 1 + noise), (SIZES, np.ones_like(noise)), confidence=1 - LEVEL, count=2)
