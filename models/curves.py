@@ -29,7 +29,7 @@ from .methods.staged import Staged
 from .nested import Found, chunks
 from .network import Network
 from .sizes import checked_sizes, log_sizes, nested_order
-from .tasks import PARTS, Split, Splits, Task
+from .tasks import Split, Splits, Task, checked_part
 from .training import Settings
 
 SETTINGS = Settings(steps=1000, batch_size=20, eval_every=100, patience=10)
@@ -90,15 +90,15 @@ class LearningCurve:
 
     def loss(self, part: str = "test") -> Float[np.ndarray, "S V"]:
         """Mean cross-entropy in nats; part "train" is the N examples that were seen."""
-        return self._facts(f"{_checked(part)}_loss")
+        return self._facts(f"{checked_part(part)}_loss")
 
     def accuracy(self, part: str = "test") -> Float[np.ndarray, "S V"]:
         """Share of the examples that are classified rightly."""
-        return self._facts(f"{_checked(part)}_accuracy")
+        return self._facts(f"{checked_part(part)}_accuracy")
 
     def base_loss(self, part: str = "test") -> float:
         """The loss of the base network, before any fine-tuning: what no example gives."""
-        if _checked(part) == "train":
+        if checked_part(part) == "train":
             raise ValueError("part: got 'train', of which there is one for each size; needs another split")
         return float(self.points[0][1]["runs"][0][f"zero_shot_{part}_loss"])
 
@@ -261,9 +261,3 @@ def _points(
 def _keys(job: Job, subsets: Sequence[Int[np.ndarray, "S N"]]) -> list[Json]:
     whole = job.key()
     return [whole | {"kind": "learning curve", "examples": digest(rows)} for rows in subsets]
-
-
-def _checked(part: str) -> str:
-    if part not in PARTS:
-        raise ValueError(f"part: got {part!r}, needs one of {', '.join(PARTS)}")
-    return part

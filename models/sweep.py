@@ -18,7 +18,7 @@ from .methods.targets import Patterns, matrices
 from .mlp import MLPConfig
 from .nested import nested
 from .network import Network
-from .tasks import PARTS, Task
+from .tasks import Task, checked_part
 from .training import Settings
 from .transformer import TransformerConfig
 
@@ -77,19 +77,19 @@ class Sweep:
 
     def loss(self, part: str = "test") -> Float[np.ndarray, "V S"]:
         """Mean cross-entropy on the train, validation or test split, in nats."""
-        return self._facts(f"{_checked(part)}_loss")
+        return self._facts(f"{checked_part(part)}_loss")
 
     def accuracy(self, part: str = "test") -> Float[np.ndarray, "V S"]:
         """Share of the examples of a split that are classified rightly."""
-        return self._facts(f"{_checked(part)}_accuracy")
+        return self._facts(f"{checked_part(part)}_accuracy")
 
     def base_loss(self, part: str = "test") -> float:
         """The loss of the base network, before any fine-tuning: what rank 0 gives."""
-        return float(self.tunings[0][0].facts[f"zero_shot_{_checked(part)}_loss"])
+        return float(self.tunings[0][0].facts[f"zero_shot_{checked_part(part)}_loss"])
 
     def base_accuracy(self, part: str = "test") -> float:
         """The accuracy of the base network."""
-        return float(self.tunings[0][0].facts[f"zero_shot_{_checked(part)}_accuracy"])
+        return float(self.tunings[0][0].facts[f"zero_shot_{checked_part(part)}_accuracy"])
 
     @property
     def chosen_rates(self) -> tuple[float, ...]:
@@ -300,9 +300,3 @@ def _job(
         dtype=tree.check_dtype(dtype).name,
         polish_to=None,
     )
-
-
-def _checked(part: str) -> str:
-    if part not in PARTS:
-        raise ValueError(f"part: got {part!r}, needs one of {', '.join(PARTS)}")
-    return part

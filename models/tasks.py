@@ -18,6 +18,17 @@ from jaxtyping import ArrayLike, Float64, Int, Int32, Real
 PARTS = ("train", "validation", "test")
 
 
+def checked_part(part: str) -> str:
+    """The name of a split.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if part not in PARTS:
+        raise ValueError(f"part: got {part!r}, needs one of {', '.join(PARTS)}")
+    return part
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """Examples with their labels, checked once and read-only from then on.

@@ -68,11 +68,6 @@ class TransformerConfig:
             raise ValueError(f"epsilon: got {self.epsilon}, needs a positive number; 1e-5 is usual")
         find_activation(self.activation)
 
-    @property
-    def head_width(self) -> int:
-        """Numbers per attention head."""
-        return self.width // self.heads
-
 
 def attention(
     query: Float[Array, "p i width"],

@@ -8,17 +8,12 @@ from typing import Any
 from .. import linalg
 from ..claims import Claim, Comparison, Control, Judgement, relation
 from . import observed
-from .claims_printed import identity
+from .claims_printed import identity, sloping
 from .comparisons import bounded, bounded_by, enough, lipschitz, no_more_than, root
 from .instances import determinants, quadratics
 from .instances.determinants import Segment
 from .instances.quadratics import Distance, Quadratic, square
 from .instances.spectra import Truncated
-
-
-def _sloping() -> Quadratic:
-    update = Truncated(linalg.exact([3, 1]), 1, Fraction(2), None, (1, 2), (2, 1))
-    return Quadratic(update, linalg.exact([[1, 2], [3, 4]]), linalg.exact([[1, 0], [0, -1]]))
 
 
 def _isotropic() -> Quadratic:
@@ -58,7 +53,7 @@ CLAIMS = (
         compare=lipschitz,
         exact=lambda: {
             "w² between 0 and 2, G = 4": Quadratic(square(1).update, linalg.exact([[2]])),
-            "a quadratic loss with a slope": _sloping(),
+            "a quadratic loss with a slope": sloping(),
         },
         strategy=quadratics.quadratics,  # for distance losses both sides would be one and the same number
         control=Control(
@@ -85,7 +80,7 @@ CLAIMS = (
         compare=_above,
         exact=lambda: {
             "curvature 2 everywhere: equality": _isotropic(),
-            "a quadratic loss with a slope": _sloping(),
+            "a quadratic loss with a slope": sloping(),
         },
         strategy=lambda: (
             quadratics.quadratics(stationary=True),

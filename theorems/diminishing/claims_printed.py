@@ -43,7 +43,8 @@ def _tight() -> Distance:
     return Distance(Truncated(linalg.exact([2, 1]), 1, Fraction(5, 4)), Fraction(3))
 
 
-def _bowl() -> Quadratic:
+def sloping() -> Quadratic:
+    """A quadratic loss with a slope at the ideal update, rank 1 of 2."""
     update = Truncated(linalg.exact([3, 1]), 1, Fraction(2), None, (1, 2), (2, 1))
     return Quadratic(update, linalg.exact([[1, 2], [3, 4]]), linalg.exact([[1, 0], [0, -1]]))
 
@@ -77,7 +78,7 @@ _THEOREM = {
     ),
     "compare": printed_bound,
     "assumes": (enough, bounded),
-    "exact": lambda: {"distance loss, where it is nearly attained": _tight(), "a quadratic loss": _bowl()},
+    "exact": lambda: {"distance loss, where it is nearly attained": _tight(), "a quadratic loss": sloping()},
     "strategy": lambda: (quadratics.distances(), quadratics.quadratics()),
     "control": Control(
         "r_c with the sum up to rank(ΔW*): replaced by (34) as printed",
@@ -234,7 +235,7 @@ CLAIMS = (
         compare=lipschitz_chain,
         assumes=(enough, bounded),
         repaired_by=("T3.R4",),
-        exact=lambda: {"distance loss": _tight(), "a quadratic loss": _bowl()},
+        exact=lambda: {"distance loss": _tight(), "a quadratic loss": sloping()},
         strategy=lambda: (quadratics.distances(), quadratics.quadratics()),
         control=Control(
             "r_c with the sum up to rank(ΔW*): replaced by (34) as printed",
