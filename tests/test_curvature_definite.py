@@ -10,7 +10,7 @@ from jax.tree_util import Partial
 
 from peftproof.models.mlp import mlp_from_arrays
 from peftproof.models.tasks import Split
-from peftproof.theorems import curvature
+from peftproof.theorems import curvature, linalg
 from peftproof.theorems.curvature import definite, forms
 
 D = 120
@@ -82,6 +82,30 @@ def test_a_bound_from_below_holds_where_rounding_decides(d, exponent, seed):
     assert bound is not None or exponent > 30
 
 
+def test_a_factorisation_that_runs_through_is_no_proof_by_itself():
+    """MMᵀ of rank d − 1, rounded: a factor may exist though the least eigenvalue is below zero."""
+    rng, below = np.random.default_rng(0), 0
+    for _ in range(600):
+        d = int(rng.integers(3, 9))
+        M = rng.normal(size=(d, d - 1))
+        matrix = M @ M.T
+        bound = definite.least_eigenvalue_above(matrix, 0.0)
+        if bound is not None and np.linalg.eigvalsh(matrix)[0] < linalg.EPS * np.trace(matrix):
+            with mpmath.workdps(50):
+                least = min(mpmath.eigsy(mpmath.matrix(matrix.tolist()), eigvals_only=True))
+            assert mpmath.mpf(bound) <= least
+            below += least < 0
+    assert below > 10
+
+
+@pytest.mark.parametrize("entries", [(3.0,), (3.0, 1.0, 2.0)])
+def test_what_a_factorisation_may_lose_is_what_the_theorem_says(entries):
+    """Rump 2006: Σ γ_{j+1} b_jj / (1 − γ_{j+1}), and the rounding of the shifted diagonal."""
+    diagonal = np.array(entries)
+    terms = [linalg.gamma(j + 2) / (1 - linalg.gamma(j + 2)) * each for j, each in enumerate(diagonal)]
+    assert sum(terms) + 3 * linalg.EPS / 2 <= definite.lost(diagonal) <= 4 * sum(terms)
+
+
 def test_beyond_the_budget_the_structure_bounds_from_below():
     rng = np.random.default_rng(0)
     network = mlp_from_arrays([rng.normal(size=(4, 6)), rng.normal(size=(3, 4))])
@@ -139,6 +163,16 @@ def test_the_error_of_a_form_covers_what_cancels_in_an_ill_conditioned_product(m
             form = curvature.quadratic_form(made, u)
         assert abs(_form(matrix, u) - mpmath.mpf(form.value)) <= form.error
         assert form.error <= 1e-11 * condition * form.value
+
+
+def test_the_error_of_a_form_covers_an_iteration_that_ends_early():
+    """What is left is of second order in the residual: uᵀx alone would be off by one of first order."""
+    matrix = with_spectrum(np.geomspace(1e-2, 1, 40))
+    made = free(matrix, floor=np.linalg.eigvalsh(matrix)[0] * (1 - 1e-6))
+    for seed in range(4):
+        u = np.random.default_rng(seed).normal(size=40)
+        form = curvature.quadratic_form(made, u, relative=1e-3)
+        assert abs(u @ np.linalg.solve(matrix, u) - form.value) <= form.error <= 1e-3 * form.value
 
 
 @pytest.mark.parametrize("scale", [1e-170, 1e-150, 1e160])
