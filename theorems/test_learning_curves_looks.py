@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from peftproof.theorems.marginal import crossover, gains
+from peftproof.theorems.marginal import crossover, fit_curve, gains
 from peftproof.theorems.marginal.crossover import Crossing
 from peftproof.theorems.marginal.fits import _falls, _rise
 from peftproof.theorems.marginal.prediction import _overtaking
@@ -57,3 +57,15 @@ def test_of_several_continued_crossings_the_last_one_counts():
     grid = np.array([1.0, 10.0, 100.0, 1000.0])
     gap = np.array([[1.0, -1.0, 1.0, -1.0], [-1.0, -1.0, -1.0, -1.0], [-1.0, -1.0, -1.0, 1.0]])
     np.testing.assert_allclose(_overtaking(grid, gap), [10**2.5, 0.0, np.inf])
+
+
+def test_the_p_of_a_misfit_is_that_of_the_law():
+    """Five seeds, so that the two degrees of freedom of F matter: p is uniform, to within five errors."""
+    rng, runs, sizes = np.random.default_rng(0), 100, np.array(SIZES, float)
+    fall, found = 9 * sizes**-0.8, []
+    for _ in range(runs):
+        noise = rng.normal(size=(5, 1)) + rng.normal(size=(5, len(SIZES)))
+        found.append(fit_curve((SIZES, 0.1 + fall * (1 + 0.05 * noise)), count=2).p_value)
+    for level in (0.1, 0.5):
+        error = math.sqrt(level * (1 - level) / runs)
+        assert abs(np.mean(np.array(found) < level) - level) < 5 * error

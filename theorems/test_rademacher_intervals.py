@@ -102,6 +102,19 @@ def test_draws_of_layers_have_the_differences_of_mcdiarmid():
     assert width == pytest.approx(math.sqrt(16 * outputs * (2 * r * 2 / 16) ** 2 / 2))
 
 
+def test_bounds_of_layers_have_the_constants_of_khintchine_and_chevet():
+    """Too loose for any input to betray a smaller constant, so by hand: n = m = N = 100 unit vectors."""
+    x, root = np.eye(100), math.sqrt(math.pi / 2)
+    cases = ("frobenius", 1, 1), ("frobenius", 4, 2), ("spectral", 4, 4), ("nuclear", 4, 1)
+    for norm, rank, factor in cases:
+        chevet = factor * root * (10 + 10) / 100
+        assert float(ranked.upper_bound(x, 100, Ball(norm, 3.0, rank))) == pytest.approx(3 * chevet)
+    low, high = ranked.ratio_bounds(x, 100, 1)
+    assert (float(low), float(high)) == pytest.approx((1 / 10, math.sqrt(math.pi) * (1 / 10 + 1 / 10)))
+    low = ranked.lower_bound(x, 100, Ball("frobenius", 3.0, 4))
+    assert float(low) == pytest.approx(3 * 20 / 100 / math.sqrt(2))
+
+
 def test_the_interval_of_a_ratio_takes_opposite_ends():
     def of(low, high):
         return Complexity(1.0, low, high, 0.1, linalg.Lower(low), linalg.Upper(high), "by hand")
