@@ -232,3 +232,14 @@ def test_conjugate_gradients_need_a_known_floor():
         np.testing.assert_allclose(solution.x, np.linalg.solve(matrix, u), rtol=1e-7, atol=1e-7)
     none = curvature.solve(free(matrix), np.zeros(D))
     assert (none.residual, none.relative) == (0, 0)
+
+
+@pytest.mark.parametrize(("condition", "left"), [(1e4, 1e-11), (1e5, 1e-10), (1e6, 1e-9)])
+def test_conjugate_gradients_do_not_go_on_for_what_rounding_keeps_from_them(condition, left):
+    matrix = with_spectrum(np.geomspace(1 / condition, 1, 30))
+    made = free(matrix, floor=0.9 / condition)
+    for seed in range(3):
+        u = np.random.default_rng(seed).normal(size=30)
+        solution = curvature.solve(made, u)
+        assert solution.relative < left
+        assert solution.iterations < 1000

@@ -50,7 +50,8 @@ def test_kantorovich_bounds_and_is_attained():
         assert np.linalg.eigvalsh(kantorovich(H) * outside - inside)[0] >= -1e-10
     H, p = np.diag([1.0, 2.0, 4.0]), np.array([1.0, 0.0, 1.0]) / np.sqrt(2)
     assert p @ np.linalg.inv(H) @ p == pytest.approx(kantorovich(H) / (p @ H @ p), rel=1e-14)
-    assert kantorovich(np.eye(3)) == 1
+    for scale in (1.0, 1e-170, 1e170):
+        assert kantorovich(scale * np.eye(3)) == 1
     with pytest.raises(ValueError, match="needs a positive definite"):
         kantorovich(np.diag([1.0, 0.0]))
 
@@ -106,6 +107,14 @@ def test_under_a_singular_hessian_only_directions_that_it_sees_are_counted():
     points = noise.Points(linalg.exact([[1], [0]]), linalg.exact([[1], [1]]))
     assert (points.mean, points.lacking) == (0, 1)
     assert points.mean == gap_law(1.0, 0).mean
+
+
+def test_a_tilt_outside_the_range_violates_a_hypothesis_in_floating_point_too():
+    H, P = np.diag([1.0, 0.0]), np.ones((2, 1))
+    inside, outside = (Gap(H, P, 0 * u, u) for u in np.eye(2))
+    assert inside.range_condition.met
+    assert not outside.range_condition.met
+    assert CLAIMS["T4.R3"].judge(outside).outcome is Outcome.ASSUMPTION_VIOLATED
 
 
 def test_distance_bounds():

@@ -23,7 +23,12 @@ RELATIVE = 1e-12
 MOST = 10_000
 PASSES = 5
 PASS = 1e-8
-"""What one pass of minimal residuals leaves, relative to ‖A‖ ‖x‖: with less, x grows if u is in no image."""
+"""What one pass of an iteration aims at.
+
+Of minimal residuals it is relative to ‖A‖ ‖x‖: with less, x grows if u is in no image. Of conjugate gradients
+it is relative to ‖u‖: what rounding does not let them reach they go on for, and diverge; a second pass, from
+the residual of the first, gets there in about as many products.
+"""
 CUTOFF = 1e-11
 """Eigenvalues below this part of the largest one count as zero."""
 SINGULAR = 1e-6
@@ -153,7 +158,7 @@ def _iterated(curvature: Curvature, u: Vector, relative: float, most: int) -> tu
             break
         if before is not None and not (norms[0] < before[0] / 10 or norms[1] < before[1] / 10):
             break
-        step, made = one(curvature, left, min(0.5, goal / norms[0]), most)
+        step, made = one(curvature, left, min(0.5, max(PASS, goal / norms[0])), most)
         rest, count = u - curvature.product(x + step), count + made
         if not float(np.linalg.norm(rest)) <= norms[0]:
             break

@@ -73,8 +73,8 @@ def kantorovich(H: Matrix | Curvature) -> float:
     values = np.linalg.eigvalsh(symmetric(formed(H)))
     if not values[0] > linalg.gamma(8 * len(values)) * abs(values[-1]):
         raise ValueError(f"H: smallest eigenvalue {values[0]:.3g}, needs a positive definite matrix")
-    low, high = float(values[0]), float(values[-1])
-    return (low + high) ** 2 / (4 * low * high)
+    condition = float(values[-1] / values[0])  # squares of eigenvalues may be no numbers
+    return (1 + condition) ** 2 / (4 * condition)
 
 
 class DistanceBounds(NamedTuple):
