@@ -194,9 +194,8 @@ def explanation(claim: Claim, repairs: list[Claim]) -> list[str]:
     block("Worked out", claim.worked)
     for label, instance in (claim.exact() if claim.exact else {}).items():
         evidence = claim.judge(instance, Source.EXACT)
-        block(
-            "Exact", f"{label}: {evidence.lhs} {evidence.relation} {evidence.rhs}, {WORDS[evidence.outcome]}"
-        )
+        left, right = (number(x) if isinstance(x, float) else x for x in (evidence.lhs, evidence.rhs))
+        block("Exact", f"{label}: {left} {evidence.relation} {right}, {WORDS[evidence.outcome]}")
     if claim.control is not None:
         empirical = claim.judgement is Judgement.EMPIRICAL
         title = "Planted the other way" if empirical else "Negative control"
