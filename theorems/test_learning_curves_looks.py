@@ -3,11 +3,13 @@
 import math
 
 import numpy as np
+from scipy import stats
 
 from peftproof.theorems.marginal import crossover, fit_curve, gains
 from peftproof.theorems.marginal.crossover import Crossing
-from peftproof.theorems.marginal.fits import _falls, _rise
+from peftproof.theorems.marginal.fits import PowerLaw, _falls, _misfit, _rise
 from peftproof.theorems.marginal.prediction import _overtaking
+from peftproof.theorems.marginal.resampling import limits
 
 SIZES, RUNS, SEEDS = (20, 44, 96, 209, 457, 1000), 400, 10
 LEVEL = 0.1
@@ -69,3 +71,27 @@ def test_the_p_of_a_misfit_is_that_of_the_law():
     for level in (0.1, 0.5):
         error = math.sqrt(level * (1 - level) / runs)
         assert abs(np.mean(np.array(found) < level) - level) < 5 * error
+
+
+def test_limits_go_to_the_expanded_level():
+    """Of values that are their own share: Φ(−√(S/(S − 1)) t), for five seeds about 1 in 1000 and not 25."""
+    low, high = limits(np.linspace(0, 1, 100_001), 5, 0.95)
+    level = stats.norm.cdf(-math.sqrt(5 / 4) * stats.t.ppf(0.975, 4))
+    np.testing.assert_allclose([low, 1 - high], level, atol=2e-5)
+
+
+def test_a_limit_of_peft_below_that_of_full_fine_tuning_is_no_negative_misspecification():
+    rng, sizes = np.random.default_rng(0), np.array(SIZES, float)
+    full, peft = ((a + 9 * sizes**-0.8 * (1 + 0.02 * rng.normal(size=(SEEDS, 6)))) for a in (0.3, 0.2))
+    made = gains((SIZES, full), (SIZES, peft), d=4, k=1, count=100)
+    assert made.model == 0.25 and made.model_interval == (0.25, 0.25)
+
+
+def test_what_another_exponent_would_explain_is_no_misfit():
+    """A change along the derivative in γ lies in the tangents of the law, a step of that size does not."""
+    rng, sizes = np.random.default_rng(0), np.array(SIZES, float)
+    law = PowerLaw(0.1, 9.0, 0.8, (0, 1), (0, 1), 10.0)
+    noise = 1e-5 * rng.normal(size=(SEEDS, 6))
+    turned = law(sizes) + 1e-3 * 9 * sizes**-0.8 * np.log(sizes) + noise
+    assert _misfit(sizes, turned, law) > 0.01
+    assert _misfit(sizes, law(sizes) + 1e-3 * (sizes > 100) + noise, law) < 1e-6
