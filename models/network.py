@@ -6,6 +6,7 @@ and a recording of inputs are then each a small function, and no method needs a 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,10 @@ class Network:
         """f(x; θ₀)."""
         return self.apply(self.params, x)
 
+    def outputs(self, params: Params, x: Batch) -> np.ndarray:
+        """f(x; θ) from one compiled program, where `apply` compiles operation by operation."""
+        return np.asarray(_outputs(self.apply, params, x))
+
     @property
     def d(self) -> int:
         """The number of parameters."""
@@ -106,6 +111,11 @@ class Network:
         width = max(map(len, leaves))
         lines = [f"  {path:<{width}}  {tree.short(leaf)}" for path, leaf in leaves.items()]
         return "\n".join([f"Network({self.name!r}, d={self.d})", *lines])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(apply: Callable[[Params, Batch], Outputs], params: Params, x: Batch) -> Outputs:
+    return apply(params, x)
 
 
 @dataclasses.dataclass(frozen=True)

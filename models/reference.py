@@ -26,8 +26,10 @@ from .tasks import Task, task
 from .training import Settings
 from .transformer import TransformerConfig, transformer
 
-METHODS = ("full", "head", "lora-r1", "lora-r2", "lora-r4", "lora-r8", "bitfit", "ia3")
-"""The methods that every reference network is fine-tuned with, where they apply."""
+METHODS = ("full", "head", "lora-r1", "lora-r4", "bitfit", "ia3")
+"""The methods that a reference network is fine-tuned with, where they apply, unless it has its own."""
+WIDER = ("full", "head", "lora-r2", "bitfit", "ia3")
+"""Those of a network on which each rank is costly: sweeps have more of them."""
 RANKS = (1, 2, 3, 4, 6, 8, 12, 16)
 """The ranks of a sweep over reference networks."""
 CURVED = ("full", "lora-r1", "bitfit")
@@ -36,10 +38,8 @@ CURVED_ALL = ("full", "lora-r1", "lora-r4", "krona", "bitfit", "ia3")
 """Those of a longer look."""
 CURVE_TASKS = ("digits_noisy", "digits_rotated")
 """With and without a crossover of full and parameter-efficient fine-tuning, at least for BitFit."""
-OTHERS = (
-    "lora-fa-r4", "loha-r2", "dora-r4", "oft-b4", "krona", "phm-n2", "mask-5%", "serial-adapter-4",
-)  # fmt: skip
-"""A setting of one method of each further kind, that needs no attention; a full run takes all methods."""
+OTHERS = ("lora-fa-r4", "loha-r2", "dora-r4", "krona", "mask-5%")
+"""Further methods, one of each kind that needs no attention; a full run takes all there are."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,7 @@ REFERENCES: dict[str, Reference] = {
             sweeping=_MLP_SWEEP,
             # A large step lets the new head grow beyond the range in which it shows that equation 6 fails.
             learning_rates=_MLP_RATES | {"head": (3e-4, 1e-3, 3e-3)},
-            # Its other ranks are those of the sweep.
-            methods=tuple(name for name in METHODS if name not in ("bitfit", "lora-r1", "lora-r8")),
+            methods=tuple(name for name in WIDER if name != "bitfit"),
             others=("serial-adapter-4",),
         ),
         Reference(
@@ -171,9 +170,8 @@ REFERENCES: dict[str, Reference] = {
             sweeping=_TRANSFORMER_SWEEP,
             curving=_TRANSFORMER_CURVE,
             learning_rates=_TRANSFORMER_RATES,
-            # Two ranks: each compiles anew the attack on its bound, which is most of what a rank costs.
-            methods=tuple(name for name in METHODS if name not in ("lora-r1", "lora-r8")),
-            others=("prefix-4", "serial-adapter-4", "s4"),
+            methods=WIDER,  # each compiles anew the attack on its bound
+            others=("prefix-4", "s4"),
         ),
     )
 }

@@ -30,7 +30,7 @@ from .report import Report
 
 Subject = FineTuning | Sweep | LearningCurve | LearningPair
 
-SEEDS = 2
+SEEDS = 1
 FULL_SEEDS = 5
 SWEPT = {"rank": ("mlp-relu",), "layers": ("mlp-relu",), "examples": ("mlp-tanh",)}
 """The networks that are swept along an axis without being asked: sweeps train one dozens of times."""

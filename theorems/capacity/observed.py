@@ -59,9 +59,7 @@ def pair_of(network: Network, theta: Mapping[str, Any], x: Float[Array, "p n"]) 
     weights, biases = layers(network, network.params)
     tuned, tuned_biases = layers(network, theta)
     config = network.architecture
-    measured = np.linalg.norm(
-        np.asarray(network.apply(theta, x)) - np.asarray(network.apply(network.params, x)), axis=-1
-    )
+    measured = np.linalg.norm(network.outputs(theta, x) - network.outputs(network.params, x), axis=-1)
     return FeedForward(
         weights=weights,
         updates=[t - w for t, w in zip(tuned, weights, strict=True)],
@@ -137,7 +135,7 @@ def feed_forward_or_transcript(tuning: FineTuning) -> Iterable[FeedForward | Tra
         lipschitz=[max(1.0, activation.lipschitz)] * len(matrices),
         x=x.reshape(len(x), -1),
         deviation=np.linalg.norm(
-            np.asarray(network.apply(tuning.theta, x) - network.apply(network.params, x)), axis=-1
+            network.outputs(tuning.theta, x) - network.outputs(network.params, x), axis=-1
         ),
         bias_free=not any(p.endswith("bias") for p in paths(network.params)),
         keeps_zero=activation.at_zero == 0,
@@ -241,10 +239,9 @@ def extents(tuning: FineTuning) -> Iterable[Extents]:
     if tuning.full is None or k >= d:
         return
     network, x = tuning.network, tuning.task.new.test.x
-    base = np.asarray(network.apply(network.params, x))
+    base = network.outputs(network.params, x)
     few, many = (
-        np.linalg.norm(np.asarray(network.apply(t, x)) - base, axis=-1).max()
-        for t in (tuning.theta, tuning.full)
+        np.linalg.norm(network.outputs(t, x) - base, axis=-1).max() for t in (tuning.theta, tuning.full)
     )
     yield Extents(
         k,

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import scipy.linalg
 from jax.tree_util import Partial
 from jaxtyping import Float
 
@@ -55,8 +56,12 @@ def along(origin: Float[np.ndarray, " d"], directions: Float[np.ndarray, "d n"])
 
 
 def whitened(origin: Float[np.ndarray, " d"], factor: Float[np.ndarray, "d d"]) -> Partial:
-    r"""The chart z ↦ origin + L⁻ᵀ z of all θ, in which a Hessian $LL^T$ at the origin is the identity."""
-    return Partial(_whitened, jnp.asarray(origin), jnp.asarray(factor))
+    r"""The chart z ↦ origin + L⁻ᵀ z of all θ, in which a Hessian $LL^T$ at the origin is the identity.
+
+    L is inverted once: a compiled program that solves with it copies it in each call.
+    """
+    inverse = scipy.linalg.solve_triangular(factor, np.eye(len(factor)), lower=True, check_finite=False)
+    return Partial(_whitened, jnp.asarray(origin), jnp.asarray(inverse))
 
 
 def plain(origin: Float[np.ndarray, " d"]) -> Partial:
@@ -68,8 +73,8 @@ def _along(origin: Any, directions: Any, z: Any) -> Any:
     return origin + directions @ z
 
 
-def _whitened(origin: Any, factor: Any, z: Any) -> Any:
-    return origin + jax.scipy.linalg.solve_triangular(factor, z, trans=1, lower=True)
+def _whitened(origin: Any, inverse: Any, z: Any) -> Any:
+    return origin + z @ inverse
 
 
 def descend(

@@ -91,6 +91,7 @@ class Study:
             "start": digest(self.start),
             "split": digest({"x": self.split.x, "y": self.split.y}),
             "ridge": self.ridge,
+            "numbers": list(_NUMBERS),
             "environment": environment(),
         }
 

@@ -45,7 +45,7 @@ def forms_table(report: Report) -> list[str]:
 def own_table(report: Report) -> list[str]:
     """A line for each method at its own optimum: how far (50) is off, and the signs of the rises."""
     found = report.observed(OWN, RISES)
-    rows = [_own(name, claims) for (_, name), claims in found.items() if OWN in claims]
+    rows = [_own(n, c) for (_, n), c in found.items() if OWN in c and c[OWN][0].statistics]
     if not rows:
         return []
     head = f"{'method':<14}{'(50) off by':>13}{'prediction off':>16}{'rises less':>13}{'more':>7}{'of':>5}"

@@ -51,7 +51,7 @@ def two_ways(tuning: FineTuning) -> Iterable[TwoWays]:
             f"{tuning.method.name} adds parameters: it has no map g, equation 4 is not about it"
         )
     x = tuning.task.new.test.x[:INPUTS]
-    ordinary, merged = _ordinary(tuning, x), np.asarray(tuning.network.apply(tuning.theta, x))
+    ordinary, merged = _ordinary(tuning, x), tuning.network.outputs(tuning.theta, x)
     yield TwoWays(ordinary, merged, *rounding_of(tuning.network, ordinary))
 
 
@@ -182,9 +182,10 @@ def downhill(tuning: FineTuning) -> Iterable[Downhill]:
     own = outputs[np.arange(len(train)), train.y]
     peft = float((logsumexp(outputs, axis=1) - own).mean())
     loss, gradient = _loss_and_gradient(tuning.network, tuning.theta, train)
+    theta, gradient = (jax.tree.map(np.asarray, each) for each in (tuning.theta, gradient))
     steps = (2.0**-i for i in range(40))
     values = (
-        _loss(tuning.network, jax.tree.map(lambda t, g, s=s: t - s * g, tuning.theta, gradient), train)
+        _loss(tuning.network, jax.tree.map(lambda t, g, s=s: t - s * g, theta, gradient), train)
         for s in steps
     )
     scale, operations = rounding_of(tuning.network, outputs)

@@ -56,7 +56,10 @@ def _shaken(phi: Any) -> Any:
     sizes = [np.abs(np.asarray(leaf)).mean() + 0.1 for leaf in leaves]
     return jax.tree.unflatten(
         structure,
-        [leaf + 0.3 * size * rng.normal(size=leaf.shape) for leaf, size in zip(leaves, sizes, strict=True)],
+        [
+            np.asarray(leaf) + 0.3 * size * rng.normal(size=leaf.shape)
+            for leaf, size in zip(leaves, sizes, strict=True)
+        ],
     )
 
 
