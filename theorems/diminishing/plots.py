@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ..drawing import axes, legend_below
 from .critical import critical_rank, joint_critical_rank
 from .decay import Decay, decay_model
 from .plateau import Found
@@ -49,7 +50,7 @@ def plot_spectra(spectra: Mapping[str, Spectrum] | Spectrum, ax: Axes | None = N
     """
     layers = _layers(spectra)
     verdicts = {name: decay_model(one) for name, one in layers.items()}
-    ax = _axes(ax)
+    ax = axes(ax)
     for (name, one), (colour, marker) in zip(layers.items(), _looks(layers), strict=True):
         verdict, values = verdicts[name], one.values[: verdicts[name].used]
         i = np.arange(1, len(values) + 1)
@@ -65,7 +66,7 @@ def plot_spectra(spectra: Mapping[str, Spectrum] | Spectrum, ax: Axes | None = N
     )
     _plain(ax.yaxis)
     ax.set_title(f"Decay in {len(layers)} {_plural('layer', len(layers))}: {found}")
-    _legend_below(ax)
+    legend_below(ax, drop=0.14)
     return ax
 
 
@@ -89,7 +90,7 @@ def plot_tails(
         ValueError: no layer, one whose singular values are all zero, no share or one outside of (0, 1).
     """
     layers, shares = _layers(spectra), _checked(shares)
-    ax = _axes(ax)
+    ax = axes(ax)
     lowest, ranks = shares[-1] / 30, {}
     for (name, one), (colour, marker) in zip(layers.items(), _looks(layers), strict=True):
         ranks[name] = [critical_rank(one, share * one.energy).rank for share in shares]
@@ -108,7 +109,7 @@ def plot_tails(
     ax.set(yscale="log", ylim=(lowest, 1.5), xlabel="rank r")
     ax.set_ylabel("tail(r) / tail(0)\n(a share of the squared norm)")
     ax.set_title(f"To lose less than {_percent(shares[-1])} takes rank {_span(last)}")
-    _legend_below(ax)
+    legend_below(ax, drop=0.14)
     return ax
 
 
@@ -150,7 +151,7 @@ def plot_ranks(
             f"plateau: is of another curve; give plateau.of_sweep(sweep, {part!r}, {quantity!r}, ...) of the "
             "sweep that is drawn"
         )
-    ax = _axes(ax)
+    ax = axes(ax)
     if plateau.interval is not None:
         low, high = plateau.interval
         ax.axvspan(low - 0.3, high + 0.3, color=_BAND, linewidth=0, zorder=0, label=_band(plateau, quantity))
@@ -168,7 +169,7 @@ def plot_ranks(
         ax.set_ylim(bottom=0)
     told = ", ".join(f"{rank} ({_percent(share)})" for share, rank in ranks.items())
     ax.set_title(f"Predicted rank {told}; {_measured(plateau)}")
-    _legend_below(ax)
+    legend_below(ax, drop=0.14)
     return ax
 
 
@@ -231,7 +232,7 @@ def plot_risk(
         raise ValueError(f"models: got the samples {counts}, needs at least one model, each with its own N")
     if strange := sorted(set(simulated) - set(counts)):
         raise ValueError(f"simulated: got N = {strange}, needs the samples of models: {counts}")
-    ax, order = _axes(ax), sorted(models, key=lambda model: model.samples)
+    ax, order = axes(ax), sorted(models, key=lambda model: model.samples)
     bests = [model.best_rank() for model in order]
     for model, best, (colour, marker) in zip(order, bests, _looks(order), strict=True):
         r = np.arange(model.last + 1)
@@ -252,7 +253,7 @@ def plot_risk(
     _plain(ax.yaxis)
     ranks = ", ".join(map(_best, bests))
     ax.set_title(f"Best rank {ranks} for N = {', '.join(str(model.samples) for model in order)}")
-    _legend_below(ax, columns=2)
+    legend_below(ax, columns=2, drop=0.14)
     return ax
 
 
@@ -352,16 +353,3 @@ def _plain(axis: object) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter("")
-
-
-def _legend_below(ax: Axes, columns: int = 1) -> None:
-    """Curves that fall leave no corner that is free for every spectrum; below the axes nothing is hidden."""
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, ncols=columns)
-
-
-def _axes(ax: Axes | None) -> Axes:
-    if ax is None:
-        import matplotlib.pyplot as plt  # noqa: PLC0415  (as above)
-
-        _, ax = plt.subplots(layout="constrained", figsize=(6.8, 5))
-    return ax

@@ -1,4 +1,4 @@
-"""What the pictures of Theorem 5 share: looks, axes, and the two predictions that are always there."""
+"""What the pictures of Theorem 5 share: looks, and the two predictions that are always there."""
 
 from __future__ import annotations
 
@@ -39,17 +39,3 @@ def plain(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter("")
-
-
-def legend_below(ax: Axes, columns: int = 1) -> None:
-    """Below the axes nothing is hidden."""
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False, ncols=columns)
-
-
-def axes(ax: Axes | None) -> Axes:
-    """The Axes given, or new ones."""
-    if ax is None:
-        import matplotlib.pyplot as plt  # noqa: PLC0415  (as above)
-
-        _, ax = plt.subplots(layout="constrained", figsize=(6.8, 5))
-    return ax

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..drawing import axes, legend_below
 from .crossover import Crossing, crossover, span
-from .drawing import BAND, COLOURS, EXAMPLES, FULL, INK, axes, legend_below, looks, plain, predictions
+from .drawing import BAND, COLOURS, EXAMPLES, FULL, INK, looks, plain, predictions
 from .fits import Shape, fit_curve, values_of
 from .resampling import below, check_confidence
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..comparison import ERRORS
-from .drawing import BAND, EXAMPLES, FULL, INK, axes, legend_below, looks, plain, predictions
+from ..drawing import axes, legend_below
+from .drawing import BAND, EXAMPLES, FULL, INK, looks, plain, predictions
 from .gaussian import GaussianRegression
 from .ridgeless import Ridgeless
 

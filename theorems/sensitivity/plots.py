@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..drawing import axes, legend_below
 from .readaptation import WITHIN, Readaptation
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def plot_gaps(found: Found, ax: Axes | None = None) -> Axes:
         raise ValueError(
             f"found: {', '.join(zero)} has no predicted gap, for which a logarithmic axis has no place"
         )
-    ax = _axes(ax)
+    ax = axes(ax)
     for one, name, (colour, marker) in _drawn(every):
         until = one.valid_until if one.valid_until > 0 else one.t[0]  # NaN > 0 is false
         inside, outside = np.array([one.t[0], until]), np.array([until, one.t[-1]])
@@ -71,7 +72,7 @@ def plot_gaps(found: Found, ax: Axes | None = None) -> Axes:
     ax.set_title(
         f"The model is right to {100 * WITHIN:g} % up to t {_at([one.valid_until for one in every])}"
     )
-    _legend_below(ax)
+    legend_below(ax)
     return ax
 
 
@@ -89,7 +90,7 @@ def plot_model_error(found: Found, ax: Axes | None = None) -> Axes:
         ValueError: nothing to draw.
     """
     every = _several(found)
-    ax = _axes(ax)
+    ax = axes(ax)
     for one, name, (colour, marker) in _drawn(every):
         seen = one.seen
         off = np.abs(one.ratio - 1)[seen]
@@ -105,7 +106,7 @@ def plot_model_error(found: Found, ax: Axes | None = None) -> Axes:
         ax.plot(ends, ends * steepest, ":", color=_INK, linewidth=1.2, label="slope 1, in proportion to t")
     ax.set(xscale="log", yscale="log", xlabel=_SHARE, ylabel="|re-trained / predicted gap − 1| (a ratio)")
     ax.set_title(f"As t falls, so does the model's error, with order {_span([one.order for one in every])}")
-    _legend_below(ax, columns=2)
+    legend_below(ax, columns=2)
     return ax
 
 
@@ -129,7 +130,7 @@ def plot_forms(found: Found, ax: Axes | None = None) -> Axes:
         raise ValueError(
             "found: a disturbance with no part along the directions of its method, where (58) says 0 ≥ 0"
         )
-    ax = _axes(ax)
+    ax = axes(ax)
     low, high = min(left.min(), right.min()) / 3, max(left.max(), right.max()) * 3
     ax.fill_between([low, high], [low, high], high, color=_FLOOR, linewidth=0, label="where (58) would hold")
     ax.plot([low, high], [low, high], color=_INK, linewidth=1)
@@ -143,7 +144,7 @@ def plot_forms(found: Found, ax: Axes | None = None) -> Axes:
     wrong = left < right
     times = f", {_span(right[wrong] / left[wrong])} times" if wrong.any() else ""
     ax.set_title(f"(58) is reversed in {wrong.sum()} of {len(every)} cases{times}")
-    _legend_below(ax, columns=3)
+    legend_below(ax, columns=3)
     return ax
 
 
@@ -157,7 +158,7 @@ def plot_damage(found: Readaptation, ax: Axes | None = None) -> Axes:
         found: one method under one disturbance.
         ax: where to draw; None makes a new figure.
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     both = (("full fine-tuning", found.full), (found.method, found.peft))
     rounding = found.full.rounding + found.peft.rounding
     for (name, trace), (colour, marker) in zip(both, _looks(2), strict=True):
@@ -179,7 +180,7 @@ def plot_damage(found: Readaptation, ax: Axes | None = None) -> Axes:
     ax.set_ylabel("rise of the loss on\nundisturbed data (nats)")
     end = f"for t < {found.flips_at:g}" if more.any() else "at every t"
     ax.set_title(f"On clean data full fine-tuning loses more {end}")
-    _legend_below(ax, columns=2)
+    legend_below(ax, columns=2)
     return ax
 
 
@@ -235,16 +236,3 @@ def _at(values: Sequence[float]) -> str:
 
 def _looks(count: int) -> list[tuple[str, str]]:
     return list(islice(zip(cycle(_COLOURS), cycle(_MARKERS), strict=False), count))
-
-
-def _legend_below(ax: Axes, columns: int = 1) -> None:
-    """Below the axes nothing is hidden."""
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False, ncols=columns)
-
-
-def _axes(ax: Axes | None) -> Axes:
-    if ax is None:
-        import matplotlib.pyplot as plt  # noqa: PLC0415  (who draws nothing need not wait for it)
-
-        _, ax = plt.subplots(layout="constrained", figsize=(6.8, 5))
-    return ax

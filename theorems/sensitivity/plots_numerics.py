@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .. import linalg
+from ..drawing import axes, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +54,7 @@ def plot_cancellation(
         )
     if not (np.all(share > 0) and np.all(share <= 1)):
         raise ValueError("share: needs numbers in (0, 1]: the gap over what full fine-tuning gains")
-    ax = _axes(ax)
+    ax = axes(ax)
     x = np.array([share.min(), share.max()])
     slopes = []
     rows = (("two forms, subtracted", subtracted, 1.0), ("residual form", residual, 0.5))
@@ -90,7 +91,7 @@ def plot_cancellation(
         ylabel="relative error of the gap (a ratio)",
     )
     ax.set_title(f"A small gap costs subtraction digits {slopes[0] / slopes[1]:.1f} times as fast")
-    _legend_below(ax)
+    legend_below(ax, columns=2)
     return ax
 
 
@@ -122,7 +123,7 @@ def plot_spectrum(
     shown = (weights > 0) & (nodes != 0)
     if not shown.any():
         raise ValueError("density: all eigenvalues are 0, for which a logarithmic axis has no place")
-    ax = _axes(ax)
+    ax = axes(ax)
     _bars(ax, nodes[shown], weights[shown])
     for name, pairs, height, look in (
         ("largest", largest, 1.6, {"color": _COLOURS[3], "fmt": "v"}),
@@ -142,7 +143,7 @@ def plot_spectrum(
     top = float(nodes[shown].max())
     above = float(weights[nodes > top / 100].sum())
     ax.set_title(f"{100 * above:.2g} % of the eigenvalues exceed a hundredth of the largest")
-    _legend_below(ax)
+    legend_below(ax, columns=2)
     return ax
 
 
@@ -168,16 +169,3 @@ def _marks(ax: Axes, pairs: Eigenpairs, height: float, name: str, look: dict[str
     count = len(pairs.values)
     label = f"the {count} {name}, each ± {pairs.radius:.0e}"
     ax.errorbar(np.abs(pairs.values), np.full(count, height), xerr=ends, markersize=5, label=label, **look)
-
-
-def _legend_below(ax: Axes) -> None:
-    """Below the axes nothing is hidden."""
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False, ncols=2)
-
-
-def _axes(ax: Axes | None) -> Axes:
-    if ax is None:
-        import matplotlib.pyplot as plt  # noqa: PLC0415  (who draws nothing need not wait for it)
-
-        _, ax = plt.subplots(layout="constrained", figsize=(6.8, 5))
-    return ax

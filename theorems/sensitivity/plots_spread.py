@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..comparison import ERRORS
+from ..drawing import axes, legend_below
 from .frozen import Robustness
 from .instances.frozen_pairs import clear
 from .spread import Spread, entries_of, of_entries
@@ -52,7 +53,7 @@ def plot_spreads(
     moved = {name: one for name, one in found.items() if one.zeros < one.count}
     if not moved:
         raise ValueError(f"updates: got {', '.join(updates) or 'none'}, needs at least one that moved")
-    ax = _axes(ax)
+    ax = axes(ax)
     edge = max(float(np.quantile(np.abs(values[name]), _SHOWN)) for name in moved)
     highest = 0.0
     for (name, one), (colour, line) in zip(found.items(), _looks(found, _LINES), strict=True):
@@ -69,7 +70,7 @@ def plot_spreads(
     ax.set_title(
         _extremes(order) if len(order) > 1 else f"Increments of {order[0].name}: sd {order[0].sd:.3g}"
     )
-    _legend_below(ax)
+    legend_below(ax, drop=0.2)
     return ax
 
 
@@ -95,7 +96,7 @@ def plot_frozen(
         raise ValueError(f"quantity: got {quantity!r}, needs 'loss' or 'accuracy'")
     if not results or len({one.names for one in results}) > 1:
         raise ValueError(f"results: got {len(results)}, needs at least one, all under the same disturbances")
-    ax, names = _axes(ax), results[0].names
+    ax, names = axes(ax), results[0].names
     places = np.arange(len(names), dtype=float)
     offsets = np.linspace(-0.3, 0.3, len(results)) if len(results) > 1 else np.zeros(1)
     ax.axvline(0, color=_INK, linewidth=1)
@@ -114,7 +115,7 @@ def plot_frozen(
         f"More lost than by full in {more} of {total} comparisons, less in {less}\n"
         f"(by over {ERRORS} standard errors)"
     )
-    _legend_below(ax)
+    legend_below(ax, drop=0.2)
     return ax
 
 
@@ -155,16 +156,3 @@ def _counted(one: Robustness, quantity: str) -> str:
 
 def _looks(drawn: Sequence | Mapping, second: Sequence) -> list[tuple[str, Any]]:
     return list(islice(zip(cycle(_COLOURS), cycle(second), strict=False), len(drawn)))
-
-
-def _legend_below(ax: Axes) -> None:
-    """Below the axes nothing is hidden."""
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
-
-
-def _axes(ax: Axes | None) -> Axes:
-    if ax is None:
-        import matplotlib.pyplot as plt  # noqa: PLC0415  (who draws nothing need not wait for it)
-
-        _, ax = plt.subplots(layout="constrained", figsize=(6.8, 5))
-    return ax
