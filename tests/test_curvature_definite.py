@@ -162,7 +162,8 @@ def test_the_error_of_a_form_covers_what_cancels_in_an_ill_conditioned_product(m
         else:
             form = curvature.quadratic_form(made, u)
         assert abs(_form(matrix, u) - mpmath.mpf(form.value)) <= form.error
-        assert form.error <= 1e-11 * condition * form.value
+        if make != "free" or condition < 1e8:  # conjugate gradients need not get anywhere: the error says so
+            assert form.error <= 1e-11 * condition * form.value
 
 
 def test_the_error_of_a_form_covers_an_iteration_that_ends_early():

@@ -34,6 +34,8 @@ SEEDS = 1
 FULL_SEEDS = 5
 SWEPT = {"rank": ("mlp-relu",), "layers": ("mlp-relu",), "examples": ("mlp-tanh",)}
 """The networks that are swept along an axis without being asked: sweeps train one dozens of times."""
+AHEAD = 16
+"""So many trained networks may wait: exact instances and the search leave time for them."""
 SWEEP_SEEDS = (0, 1, 2, 3, 4)
 """Fewer say little of where a plateau begins, whatever number of seeds the other runs have."""
 
@@ -122,7 +124,10 @@ def run(job: Job, say: Callable[[str], None] = print, stopped: Callable[[], bool
         KeyboardInterrupt: when interrupted, at once or as soon as `stopped` says so.
     """
     job.report.watch = stopped
-    with _progress() as progress, closing(Ahead(lambda halt: _trained(job, progress, halt))) as trained:
+    with (
+        _progress() as progress,
+        closing(Ahead(lambda halt: _trained(job, progress, halt), AHEAD)) as trained,
+    ):
         _exact(job, say)
         _search(job, say, progress)
         say(f"{'network':<12}{'method':<19}accuracy, and outcomes of all claims")
@@ -149,7 +154,7 @@ def _exact(job: Job, say: Callable[[str], None]) -> None:
             job.report.add_control(verify.control_evidence(claim))
         found, controls = job.report.evidence[before[0] :], job.report.controls[before[1] :]
         rejected = sum(e.outcome is Outcome.FAILS for e in controls)
-        text = f"{rejected} of {len(controls)} negative controls rejected"
+        text = f"{rejected} of {len(controls)} controls rejected"
         say(f"exact:  {theorem:<12}{tally(found)}; {text}  {_took(start)}")
 
 
