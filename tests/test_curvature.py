@@ -239,6 +239,31 @@ def test_labels_without_an_output_are_refused(network):
         curvature.hessian(network, Split(np.zeros((2, 5)), [0, 7]))
 
 
+def test_a_pair_in_place_of_a_split_is_named(network, split):
+    with pytest.raises(
+        ValueError, match=r"split: got a tuple, needs a Split; give models\.tasks\.Split\(x, y\)"
+    ):
+        curvature.hessian(network, (split.x, split.y))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda A: curvature.eigenpairs(A, 1),
+        curvature.definiteness,
+        lambda A: curvature.solve(A, np.ones(2)),
+        lambda A: curvature.quadratic_form(A, np.ones(2)),
+        curvature.trace,
+        curvature.spectral_density,
+    ],
+)
+def test_an_array_in_place_of_a_curvature_is_named(call):
+    with pytest.raises(ValueError, match=r"got an array \(ndarray\).*give curvature\.of_matrix\(A\)"):
+        call(np.eye(2))
+    with pytest.raises(ValueError, match="got NoneType, needs a Curvature; make one with `hessian`"):
+        call(None)
+
+
 def test_an_asymmetric_function_is_found_out():
     A = np.random.default_rng(0).normal(size=(4, 4))
     with pytest.raises(ValueError, match=r"differ by .* needs a symmetric linear map"):

@@ -72,7 +72,13 @@ def definiteness(curvature: Curvature) -> Definiteness:
 
     Args:
         curvature: the matrix.
+
+    Raises:
+        ValueError: no `Curvature`.
     """
+    from .operator import require_curvature  # noqa: PLC0415 - `operator` needs what is below
+
+    require_curvature(curvature)
     return _by_cholesky(curvature) if curvature.dense else _by_products(curvature)
 
 

@@ -18,7 +18,7 @@ from matfree.decomp import tridiag_sym
 from matfree.stochtrace import monte_carlo_trace, sampler_normal, sampler_signs
 
 from .. import linalg
-from .operator import Curvature
+from .operator import Curvature, require_curvature
 
 PROBES = 32
 DEPTH = 48
@@ -52,11 +52,12 @@ def trace(curvature: Curvature, *, probes: int = PROBES, seed: int = 0) -> Trace
         seed: of the vectors.
 
     Raises:
-        ValueError: fewer than two probes, from which no standard error follows.
+        ValueError: no `Curvature`, or fewer than two probes, from which no standard error follows.
 
     Source: Hutchinson, *A stochastic estimator of the trace of the influence matrix*, Commun. Stat. Simul.
     Comput. 19, 1990.
     """
+    require_curvature(curvature)
     if curvature.dense:
         how = f"sum of the diagonal, {curvature.decided}"
         return Trace(math.fsum(np.diag(curvature.matrix())), 0.0, 0, how)
@@ -125,12 +126,13 @@ def spectral_density(
         seed: of the vectors.
 
     Raises:
-        ValueError: fewer than two probes, or a depth below one.
+        ValueError: no `Curvature`, fewer than two probes, or a depth below one.
 
     Source: Golub and Welsch, *Calculation of Gauss quadrature rules*, Math. Comp. 23, 1969; Ubaru, Chen and
     Saad, *Fast estimation of tr(f(A)) via stochastic Lanczos quadrature*, SIAM J. Matrix Anal. Appl. 38,
     2017.
     """
+    require_curvature(curvature)
     if depth < 1:
         raise ValueError(f"depth: got {depth}, needs at least one step")
     if curvature.dense:

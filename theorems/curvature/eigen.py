@@ -17,7 +17,7 @@ from .. import linalg
 from .definite import cholesky, definiteness
 from .intervals import Ritz, kahan_radius, margin, none_above, ritz, rounding_of
 from .lanczos import CHANCE, CHUNK, KEYS, Search, room_for, search
-from .operator import Curvature
+from .operator import Curvature, require_curvature
 
 COMPLETE = 1500
 """Rows up to which a matrix within the budget is decomposed completely: cubic cost, a second or two."""
@@ -96,8 +96,9 @@ def eigenpairs(
             number of products. Without, an eigenvalue that is repeated may be reported once.
 
     Raises:
-        ValueError: a count out of range, or another way of being extreme.
+        ValueError: no `Curvature`, a count out of range, or another way of being extreme.
     """
+    require_curvature(curvature)
     if which not in KEYS:
         raise ValueError(f"which: got {which!r}, needs one of {', '.join(map(repr, KEYS))}")
     if not 1 <= count <= curvature.d:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from .. import linalg
 from .definite import definiteness
-from .operator import Curvature
+from .operator import Curvature, require_curvature
 from .solving import CUTOFF, MOST, RELATIVE, SINGULAR, solve
 
 
@@ -71,8 +71,9 @@ def quadratic_form(
         most: products that it may make.
 
     Raises:
-        ValueError: a negative cutoff, another shape or dtype, NaN or infinity.
+        ValueError: no `Curvature`, a negative cutoff, another shape or dtype, NaN or infinity.
     """
+    require_curvature(curvature)
     if not 0 <= cutoff < 1:
         raise ValueError(f"cutoff: got {cutoff}, needs a number from 0 to 1, such as {CUTOFF:g}")
     u, none = np.asarray(u), np.empty((curvature.d, 0))

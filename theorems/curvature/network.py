@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from ...models import derivatives, tree
 from ...models.derivatives import Examples, Layered, NetworkLoss
+from ...models.tasks import Split
 from ...models.training import hashable
 from .. import linalg
 from . import rank_one
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from jax.tree_util import Partial
 
     from ...models.network import Network
-    from ...models.tasks import Split
     from ...models.tree import Params
 
 
@@ -55,7 +55,8 @@ def hessian(
         memory: bytes that the matrix may take; it is formed only where a function needs it and it fits.
 
     Raises:
-        ValueError: float32, NaN or infinity, labels without an output, or another tree than the network's.
+        ValueError: no `Split`, float32, NaN or infinity, labels without an output, or another tree than the
+            network's.
     """
     loss, point, data = objective(network, split, params, weights, weight_decay, centre)
     linear = derivatives.curvature_product(loss, point, data)
@@ -125,6 +126,8 @@ def objective(
     centre: Params | None = None,
 ) -> tuple[NetworkLoss, Any, Examples]:
     """The loss of `hessian` as a function of a vector and data, the vector, and the data: all checked."""
+    if not isinstance(split, Split):
+        raise ValueError(f"split: got a {type(split).__name__}, needs a Split; give models.tasks.Split(x, y)")
     params = network.params if params is None else params
     centre = network.params if centre is None else centre
     for name, each in (("network", network.params), ("params", params), ("centre", centre)):

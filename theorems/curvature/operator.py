@@ -205,6 +205,20 @@ def _plus_identity(linear: Partial, shift: Any, v: Any) -> Any:
     return linear(v) + shift * v
 
 
+def require_curvature(given: Any) -> None:
+    """Refuse what is no `Curvature`, and say how to make one.
+
+    Raises:
+        ValueError: an array, or anything else.
+    """
+    if isinstance(given, Curvature):
+        return
+    what, fix = type(given).__name__, "make one with `hessian`, `gauss_newton`, `of_function` or `of_matrix`"
+    if hasattr(given, "shape") or isinstance(given, list | tuple):
+        what, fix = f"an array ({what})", "give curvature.of_matrix(A) for a symmetric matrix A"
+    raise ValueError(f"curvature: got {what}, needs a Curvature; {fix}")
+
+
 def of_matrix(matrix: Float[np.ndarray, "d d"]) -> Curvature:
     """A symmetric matrix that is given.
 

@@ -17,7 +17,7 @@ from jax.tree_util import Partial
 from jaxtyping import Float
 
 from .. import linalg
-from .operator import Curvature
+from .operator import Curvature, require_curvature
 
 RELATIVE = 1e-12
 MOST = 10_000
@@ -92,8 +92,9 @@ def solve(curvature: Curvature, u: Vector, *, relative: float = RELATIVE, most: 
         most: products that an iteration may make; a result that is cut off shows it in its residual.
 
     Raises:
-        ValueError: another shape or dtype, NaN or infinity.
+        ValueError: no `Curvature`, another shape or dtype, NaN or infinity.
     """
+    require_curvature(curvature)
     u = np.asarray(u)
     if u.shape != (curvature.d,):
         raise ValueError(f"u: got shape {u.shape}, needs ({curvature.d},), one entry to a parameter")
