@@ -138,6 +138,8 @@ def test_linear_classes_refuse():
         LinearClass(np.eye(2, dtype=np.float32))
     with pytest.raises(ValueError, match="basis: got shape"):
         subspace(np.eye(3), np.eye(2))
+    with pytest.raises(ValueError, match=r"features: got shape \(3,\), needs a matrix .* a\[:, None\]"):
+        LinearClass.of(np.ones(3))
 
 
 # ---------------------------------------------------------------- subspaces
@@ -217,6 +219,16 @@ def test_tangent_classes_against_dense_matrices(method):
     assert found.rank == np.linalg.matrix_rank(Dg, tol=1e-10)
     assert (found.d, found.k, found.full.outputs, found.full.examples) == (NETWORK.d, made.k, 3, 8)
     assert compared(found.first(2)).part.how == "all signs"
+
+
+def test_a_method_in_place_of_its_map_is_named():
+    phi = LoRA(1).reparameterize(NETWORK).template
+    with pytest.raises(
+        ValueError, match=r"made: got the method 'lora-r1'.*method\.reparameterize\(network\)"
+    ):
+        tangent(NETWORK, INPUTS, LoRA(1), phi)
+    with pytest.raises(ValueError, match=r"made: got a dict.*the order network, x, made, phi"):
+        free_compared(NETWORK, INPUTS, phi, LoRA(1), jax.random.key(0))
 
 
 def test_the_gauge_does_not_count():

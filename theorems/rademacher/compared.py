@@ -20,7 +20,7 @@ from .estimate import Complexity, controlled
 from .linear import of_sampled
 from .ranked import CHUNK
 from .subspace import range_basis
-from .tangent import BUDGET, Tangent, blocks, derivative
+from .tangent import BUDGET, Tangent, blocks, derivative, require_map
 
 if TYPE_CHECKING:
     from ...models.methods import Phi, Reparameterization
@@ -192,9 +192,10 @@ def free_compared(
         budget_bytes: what the derivative at some inputs may take; and a block of Dg(Φ).
 
     Raises:
-        ValueError: float32, NaN or infinity; a budget below the derivative at one input; a rank of Dg(Φ) that
-            no gap decides; a derivative that vanishes on all inputs.
+        ValueError: another thing than a map for g; float32, NaN or infinity; a budget below the derivative at
+            one input; a rank of Dg(Φ) that no gap decides; a derivative that vanishes on all inputs.
     """
+    require_map(made)
     x, theta = np.asarray(x), made.apply(network.params, phi)
     found = {
         leaves: None if block is None else range_basis(block) for leaves, block in blocks(made, phi).items()

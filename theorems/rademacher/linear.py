@@ -61,7 +61,16 @@ class LinearClass:
 
     @classmethod
     def of(cls, features: Features, *, outputs: int = 1, radius: float | Fraction = 1.0) -> LinearClass:
-        """The class of features A, of shape (N·outputs, q), float64 or exact."""
+        """The class of features A, of shape (N·outputs, q), float64 or exact.
+
+        Raises:
+            ValueError: an array that is no matrix, and as the class.
+        """
+        if np.ndim(features) != 2:
+            raise ValueError(
+                f"features: got shape {np.shape(features)}, needs a matrix (N·outputs, q), a row to an "
+                "output of an example; give a[:, None] for one feature a"
+            )
         linalg.require_judging_precision("features", features)
         return cls(features @ features.T, outputs, radius)
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...models import tree
-from ...models.methods import Full
+from ...models.methods import Full, Method, Reparameterization
 from ...models.training import hashable
 from .. import linalg
 from ..ranks import jacobian_blocks
@@ -31,7 +31,7 @@ from .subspace import range_factor
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-    from ...models.methods import Phi, Reparameterization
+    from ...models.methods import Phi
     from ...models.network import Network
     from ...models.tree import Params
 
@@ -90,9 +90,10 @@ def tangent(
         budget_bytes: of the derivative, N · outputs · d numbers.
 
     Raises:
-        ValueError: float32, NaN or infinity; a derivative beyond the budget (`free_compared` needs none); a
-            rank of Dg(Φ) that no gap in its singular values decides.
+        ValueError: another thing than a map for g; float32, NaN or infinity; a derivative beyond the budget
+            (`free_compared` needs none); a rank of Dg(Φ) that no gap in its singular values decides.
     """
+    require_map(made)
     theta = made.apply(network.params, phi)
     pieces, outputs = derivative(network, x, theta, budget_bytes=budget_bytes)
     full = sum(piece @ piece.T for piece in pieces.values())
@@ -104,6 +105,21 @@ def tangent(
         part, rank = part + moved @ moved.T, rank + moved.shape[1]
     classes = (LinearClass(kernel, outputs, radius) for kernel in (full, part))
     return Tangent(*classes, made.d, made.k, rank, made.method.name)
+
+
+def require_map(made: Reparameterization) -> None:
+    """Refuse a method, or arguments in another order, where its map g on the network is needed.
+
+    Raises:
+        ValueError: no `Reparameterization`.
+    """
+    if isinstance(made, Reparameterization):
+        return
+    what = f"the method {made.name!r}" if isinstance(made, Method) else f"a {type(made).__name__}"
+    raise ValueError(
+        f"made: got {what}, needs the map g of a method on this network; give "
+        "method.reparameterize(network), in the order network, x, made, phi"
+    )
 
 
 def derivative(
