@@ -12,6 +12,8 @@ from .disturbance import Disturbance, Inputs, check_strength
 
 Bounds = tuple[float, float]
 Images = Float64[np.ndarray, "p h w channels"]
+_LEAST = 4
+"""Side from which on a vector with a square number of entries is taken for an image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +71,8 @@ class OfImages(Disturbance):
     """A disturbance of images: vectors of h·w pixels, or arrays (h, w).
 
     Subclasses have a field `image_shape`: (h, w), or (h, w, channels), of one example; None for square images
-    of one channel, whose side is read off their shape.
+    of one channel, whose side is read off their shape.  So a vector of n² numbers is taken for an image,
+    whatever it is; one of fewer than 16 is refused.
     """
 
     def inputs(self, x: Inputs, generator: np.random.Generator) -> Inputs:
@@ -200,6 +203,11 @@ def _image_shape(made: OfImages, shape: tuple[int, ...]) -> tuple[int, int, int]
     wanted = made.image_shape
     if wanted is None:
         side = math.isqrt(math.prod(shape))
+        if len(shape) == 1 and side**2 == shape[0] and side < _LEAST:
+            raise ValueError(
+                f"{made.name}: got vectors of {shape[0]} numbers, too few for an image to be guessed; give "
+                f"image_shape=({side}, {side}) if they are pixels, else another disturbance, such as noise"
+            )
         if (len(shape) == 1 and side**2 == shape[0]) or (len(shape) == 2 and shape[0] == shape[1]):
             return side, side, 1
         raise ValueError(

@@ -164,6 +164,17 @@ def test_images_of_any_shape_are_taken_when_it_is_given(one):
 
 
 @pytest.mark.parametrize("one", IMAGES, ids=lambda one: one.stem)
+def test_a_few_numbers_are_no_image_unless_it_is_said(one):
+    split = images(6, (3, 3))
+    flat = Split(split.x.reshape(6, 9), split.y)
+    with pytest.raises(ValueError, match=r"got vectors of 9 numbers, .*image_shape=\(3, 3\).*such as noise"):
+        one(flat)
+    small = dataclasses.replace(one, size=1) if isinstance(one, Occlusion) else one
+    assert not same(dataclasses.replace(small, image_shape=(3, 3))(flat), flat)
+    assert not same(small(split), split)
+
+
+@pytest.mark.parametrize("one", IMAGES, ids=lambda one: one.stem)
 def test_channels_of_an_image_are_disturbed_alike(one):
     split = images(4, (8, 8))
     colours = Split(np.stack([split.x, split.x], axis=-1), split.y)
