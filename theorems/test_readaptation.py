@@ -539,6 +539,10 @@ def test_what_cannot_be_done_is_refused_with_advice(network, split):
     short = Split(split.x[:10], split.y[:10])
     with pytest.raises(ValueError, match="has no linear map g"):
         readapt(network, short, SHIFTS, ("lora-r1",))
+    with pytest.raises(ValueError, match="disturbances: got none, needs at least one"):
+        readapt(network, short, [])
+    with pytest.raises(ValueError, match="methods: got none, needs at least one"):
+        readapt(network, short, SHIFTS, [])
     with pytest.raises(ValueError, match="ascending numbers"):
         readapt(network, short, SHIFTS, METHODS, t=(0.1, 0.01, 1.0))
     with pytest.raises(ValueError, match="ascending numbers"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...models.disturbances import DISTURBANCES, Disturbance
 from ...models.methods import Method
@@ -72,12 +72,13 @@ def readapt(
         A `Readaptations`: by method and disturbance, with flat `records` and a `table`.
 
     Raises:
-        ValueError: t or ridge out of range, a method whose g is not linear, a Hessian that is not proved to
-            be definite, and all that `stationary` and the disturbances refuse.
+        ValueError: no disturbance or no method, t or ridge out of range, a method whose g is not linear, a
+            Hessian that is not proved to be definite, and all that `stationary` and the disturbances refuse.
 
     Source: T4.R33.  The two sides are equal in the limit and nowhere else, unless losses are quadratic.
     """
-    chosen = [one if isinstance(one, Method) else find_method(one) for one in methods]
+    disturbances = _some("disturbances", disturbances)
+    chosen = [one if isinstance(one, Method) else find_method(one) for one in _some("methods", methods)]
     split = _split(data)
     values = _checked(t, ridge)
     width = max([_size(one, network) for one in chosen], default=1)
@@ -102,6 +103,12 @@ def readapt(
         stationarity=study.rest.stationarity,
         found=tuple(study.pair(method, shift) for method in chosen for shift in disturbances),
     )
+
+
+def _some(name: str, given: Sequence[Any]) -> tuple[Any, ...]:
+    if not (found := tuple(given)):
+        raise ValueError(f"{name}: got none, needs at least one; leave the argument out for the usual ones")
+    return found
 
 
 def _split(data: Task | Splits | Split) -> Split:
