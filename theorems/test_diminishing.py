@@ -7,7 +7,7 @@ import pytest
 
 from peftproof.theorems import grid, linalg
 from peftproof.theorems.claims import MissingIngredient, Outcome, Source
-from peftproof.theorems.comparison import ERRORS
+from peftproof.theorems.comparison import CHANCE, ERRORS, error_of_mean
 from peftproof.theorems.diminishing import observed, observed_sweeps, tables
 from peftproof.theorems.diminishing.claims_printed import identity, unequal_layer
 from peftproof.theorems.diminishing.claims_sweeps import _planted
@@ -228,14 +228,14 @@ def test_few_seeds_do_not_tell_equal_means_apart(seeds):
     """Five plain standard errors would do so in 13 %, 4 % and 0.7 % of the cases."""
     repeats = 4000
     values = np.random.default_rng(seeds).normal(size=(repeats, seeds))
-    wrong = sum(abs(row.mean()) > ERRORS * observed_sweeps._error(row) for row in values)
-    level = observed_sweeps.LEVEL
+    wrong = sum(abs(row.mean()) > ERRORS * error_of_mean(row) for row in values)
+    level = CHANCE
     assert wrong <= repeats * level + 4 * np.sqrt(repeats * level)
     plain = sum(abs(row.mean()) > ERRORS * row.std(ddof=1) / np.sqrt(seeds) for row in values)
     assert plain > 3 * repeats * level, "what is corrected"
-    assert observed_sweeps._error(np.tile([0.0, 1.0], 200)) == pytest.approx(
-        np.std([0.0, 1.0]) / 20, rel=0.01
-    ), "of many seeds it is the standard error"
+    assert error_of_mean(np.tile([0.0, 1.0], 200)) == pytest.approx(np.std([0.0, 1.0]) / 20, rel=0.01), (
+        "of many seeds it is the standard error"
+    )
 
 
 def test_a_critical_rank_of_all_layers_counts_what_all_leave(small_grid):

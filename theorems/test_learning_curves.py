@@ -15,6 +15,7 @@ from peftproof.models.paired_curves import learning_curves
 from peftproof.models.tasks import from_arrays
 from peftproof.models.training import Settings
 from peftproof.theorems.claims import Evidence, MissingIngredient, Outcome, Source
+from peftproof.theorems.comparison import error_of_mean
 from peftproof.theorems.ledger import ledger
 from peftproof.theorems.marginal import claims_curves, observed, tables
 from peftproof.theorems.marginal.claims_curves import bump, parallel, power, regression, slow
@@ -25,7 +26,7 @@ from peftproof.theorems.marginal.gains import gains
 from peftproof.theorems.marginal.gaussian import GaussianRegression
 from peftproof.theorems.marginal.instances.curves import SIZES, noise
 from peftproof.theorems.marginal.prediction import predict_crossover
-from peftproof.theorems.marginal.resampling import attainable, error_of_mean, limits, resamples
+from peftproof.theorems.marginal.resampling import attainable, limits, resamples
 from peftproof.theorems.render import WIDTH
 from peftproof.theorems.report import Report
 from peftproof.theorems.verify import complaint, observed_evidence

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from ..claims import MissingIngredient
-from ..comparison import ERRORS
+from ..comparison import error_of_mean
 from .instances.observations import PlateauAt, SweepGaps
 from .instances.regressions import Gap
 from .observed import update_of
@@ -31,28 +30,8 @@ def predicted_rank(sweep: Sweep) -> int:
     return max(update_of(one.full, one.network).rank for one in fulls)
 
 
-LEVEL = 1e-3
-"""Probability, for normal differences, that means over seeds are told apart by chance."""
-
-
 def _gaps(sweep: Sweep) -> np.ndarray:
     return sweep.loss("test") - sweep.loss("train")
-
-
-def _error(values: np.ndarray) -> float:
-    """Standard error of a mean over seeds, enlarged so that the usual number of them is Student's interval.
-
-    From a few seeds the error itself is badly known: of five, a mean is off by five errors in 0.7 % of the
-    cases, of three in 4 %.
-
-    Raises:
-        MissingIngredient: a single seed.
-    """
-    count = len(values)
-    if count < 2:
-        raise MissingIngredient("two seeds, for an error of their mean")
-    wanted = float(stats.t.isf(LEVEL / 2, count - 1))
-    return float(values.std(ddof=1) / np.sqrt(count)) * max(1.0, wanted / ERRORS)
 
 
 def sweep_gaps(sweep: Sweep) -> Iterable[Gap]:
@@ -60,7 +39,7 @@ def sweep_gaps(sweep: Sweep) -> Iterable[Gap]:
     gaps, ranks = _gaps(sweep), sweep.values
     count = len(sweep.tunings[0][0].task.new.train)
     for rank, row in zip(ranks[1:], gaps[1:], strict=True):
-        error = _error(row - gaps[0] * np.sqrt(rank / ranks[0]))
+        error = error_of_mean(row - gaps[0] * np.sqrt(rank / ranks[0]))
         constant = float(gaps[0].mean()) * np.sqrt(count / ranks[0])
         note = f"test less training loss at rank {rank}; c from rank {ranks[0]}"
         yield Gap(float(row.mean()), rank, count, constant, error, float(gaps[0].mean()), note)
@@ -78,7 +57,7 @@ def gaps_below(sweep: Sweep) -> Iterable[SweepGaps]:
         if larger <= critical:
             pair = float(before.mean()), float(after.mean())
             note = f"test less training loss, rank {rank} to {larger}, r_c = {critical}"
-            yield SweepGaps(pair, rank, critical, _error(after - before), note)
+            yield SweepGaps(pair, rank, critical, error_of_mean(after - before), note)
 
 
 def plateau_at(found: Plateau, predicted: int, shown: dict[str, float] | None = None) -> PlateauAt:

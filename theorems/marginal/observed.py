@@ -14,9 +14,9 @@ from jaxtyping import Float
 from ...models.curves import LearningCurve
 from ...models.paired_curves import LearningPair
 from .. import memo
-from ..comparison import ERRORS, MissingIngredient
+from ..comparison import ERRORS, MissingIngredient, error_of_mean
 from .instances.curves import Curve, Measured, Pair
-from .resampling import RESAMPLES, error_of_mean, limits, resamples
+from .resampling import RESAMPLES, limits, resamples
 
 Subject = LearningCurve | LearningPair
 _KEPT = 16  # curves and pairs of one network: each is fitted once, whatever number of claims asks

@@ -26,11 +26,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from ..comparison import ERRORS, MissingIngredient
-
 RESAMPLES = 2000
-LEVEL = 1e-3
-"""Probability, for normal seeds, that means are told apart by chance."""
 
 
 def resamples(seeds: int, count: int = RESAMPLES, seed: int = 0) -> Int[np.ndarray, "B S"]:
@@ -72,22 +68,6 @@ def below(values: Float[np.ndarray, "S ..."], alpha: float) -> np.ndarray:
         return np.full(values.shape[1:], -np.inf)
     error = values.std(axis=0, ddof=1) / math.sqrt(count)
     return values.mean(axis=0) - stats.t.isf(alpha, count - 1) * error
-
-
-def error_of_mean(values: Float[np.ndarray, " S"]) -> float:
-    """Standard error of a mean over seeds, so large that `ERRORS` of them are Student's interval at `LEVEL`.
-
-    From a few seeds the error itself is badly known: of five, a mean is off by five errors in 0.7 % of the
-    cases.
-
-    Raises:
-        MissingIngredient: a single seed.
-    """
-    count = len(values)
-    if count < 2:
-        raise MissingIngredient("two seeds, for an error of their mean")
-    wanted = float(stats.t.isf(LEVEL / 2, count - 1))
-    return float(values.std(ddof=1) / math.sqrt(count)) * max(1.0, wanted / ERRORS)
 
 
 def check_confidence(confidence: float) -> None:
