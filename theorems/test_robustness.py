@@ -368,6 +368,7 @@ def test_the_density_has_the_share_that_moved_as_its_area():
     assert lines["still"].get_label() == "still: nothing moved here"
     assert "91 % zeros" in lines["sparse"].get_label()
     assert ax.get_title().startswith("Narrowest increments: sparse")
+    assert "Delta\\theta_i" in ax.get_xlabel()
 
 
 @pytest.mark.usefixtures("picture_rules")
@@ -377,6 +378,7 @@ def test_the_points_are_the_excesses_and_the_title_counts_them():
     points, _, _ = ax.containers[0]
     np.testing.assert_array_equal(points.get_xdata(), found.loss.value)
     assert ax.get_title().startswith("More lost than by full in 1 of 2 comparisons, less in 0")
+    assert ax.get_title().endswith("(counted beyond 5 standard errors; bars are ± 2)")
     with pytest.raises(ValueError, match="all under the same disturbances"):
         plots_spread.plot_frozen([])
     with pytest.raises(ValueError, match="quantity: got 'error'"):

@@ -200,10 +200,25 @@ def test_damage_shows_where_the_order_flips():
     rings = next(drawn for drawn in ax.collections if isinstance(drawn, mpl.collections.PathCollection))
     np.testing.assert_allclose(rings.get_offsets(), np.c_[T, later][4:6])
     assert "bitfit loses more: t = 0.01, 0.1" in texts(ax)
-    assert ax.get_title() == "On clean data full fine-tuning loses more for t < 0.01"
+    assert ax.get_title() == "noise-0.2: on clean data\nfull fine-tuning loses more for t < 0.01"
     always = plots.plot_damage(readaptation())
     assert always.get_title().endswith("at every t")
     assert not any("loses more" in text for text in texts(always))
+
+
+def test_rounding_of_the_loss_is_named_where_it_is_within_the_axes():
+    one = readaptation()
+    ax = plots.plot_damage(one)
+    assert ax.get_ylim()[0] > one.full.rounding.max() + one.peft.rounding.max()
+    assert "rounding of the loss" not in texts(ax)
+    one.full.base[:] = 1e3
+    assert "rounding of the loss" in texts(plots.plot_damage(one))
+
+
+def test_markers_that_coincide_are_all_seen():
+    for draw in (plots.plot_gaps, plots.plot_model_error):
+        sizes = {one.get_marker(): one.get_markersize() for one in draw(several()).lines}
+        assert sizes["o"] > sizes["s"] > sizes["D"], "the first is drawn first, and is the largest"
 
 
 def test_cancellation_measures_both_slopes():
@@ -245,7 +260,10 @@ def test_extreme_eigenvalues_are_marked_with_their_intervals():
     np.testing.assert_allclose(bars[0].get_xdata(), [2.0, 0.5])
     ends = np.array([segment[:, 0] for segment in bars[2][0].get_segments()])
     np.testing.assert_allclose(ends, np.c_[found.lower, found.upper], rtol=1e-15)
-    assert any(text.startswith("the 2 largest, each ± ") for text in texts(ax))
+    (label,) = (text for text in texts(ax) if text.startswith("the 2 largest, each ± "))
+    assert label.endswith("(their height means nothing)")
+    assert max(ax.get_yticks()) == 1, "no share exceeds 1"
+    assert not len(ax.get_yticks(minor=True))
 
 
 def test_what_cannot_be_drawn_is_refused():

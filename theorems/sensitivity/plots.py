@@ -33,7 +33,8 @@ def plot_gaps(found: Found, ax: Axes | None = None) -> Axes:
 
     A line is what the quadratic model predicts, $t^2$ times the residual form: solid as far as it is right to
     10 %, dotted beyond.  Markers are what re-training left; hollow ones are no larger than their noise, which
-    reaches up to the top of the grey area (of the method where it is largest).  Gaps that are not positive
+    reaches up to the top of the grey area (of the method where it is largest).  Of several the first has the
+    largest markers, so that all of them are seen where they coincide.  Gaps that are not positive
     have no place on the axis; they are counted in the legend.
 
     Args:
@@ -49,15 +50,15 @@ def plot_gaps(found: Found, ax: Axes | None = None) -> Axes:
             f"found: {', '.join(zero)} has no predicted gap, for which a logarithmic axis has no place"
         )
     ax = axes(ax)
-    for one, name, (colour, marker) in _drawn(every):
+    for (one, name, (colour, marker)), size in zip(_drawn(every), _sizes(len(every)), strict=True):
         until = one.valid_until if one.valid_until > 0 else one.t[0]  # NaN > 0 is false
         inside, outside = np.array([one.t[0], until]), np.array([until, one.t[-1]])
         ax.plot(inside, inside**2 * one.predicted, "-", color=colour, linewidth=1.6)
         ax.plot(outside, outside**2 * one.predicted, ":", color=colour, linewidth=1.4)
-        look = {"marker": marker, "linestyle": "none", "color": colour, "markersize": 6}
+        look = {"marker": marker, "linestyle": "none", "color": colour, "markersize": size}
         clear, positive = one.gap > one.noise, np.where(one.gap > 0, one.gap, np.nan)
         ax.plot(one.t, positive, fillstyle="none", label=f"{name}: {_described(one)}", **look)
-        ax.plot(one.t[clear], one.gap[clear], **look)
+        ax.plot(one.t[clear], one.gap[clear], markeredgecolor="white", markeredgewidth=0.6, **look)
     noise = np.max([one.noise for one in every], axis=0)
     lowest = min(float(one.t[0] ** 2 * one.predicted) for one in every) / 30
     highest = max(float(max(one.predicted, one.gap.max())) for one in every) * 10
@@ -91,10 +92,11 @@ def plot_model_error(found: Found, ax: Axes | None = None) -> Axes:
     """
     every = _several(found)
     ax = axes(ax)
-    for one, name, (colour, marker) in _drawn(every):
+    for (one, name, (colour, marker)), size in zip(_drawn(every), _sizes(len(every)), strict=True):
         seen = one.seen
         off = np.abs(one.ratio - 1)[seen]
-        ax.plot(one.t[seen], off, marker, linestyle="-", color=colour, markersize=5, linewidth=1.1,
+        ax.plot(one.t[seen], off, marker, linestyle="-", color=colour, markersize=size,
+                markeredgecolor="white", markeredgewidth=0.6, linewidth=1.1,
                 label=f"{name}: order {one.order:.2f}")  # fmt: skip
     ax.axhline(WITHIN, color=_INK, linewidth=0.9, linestyle="--")
     ax.annotate(f"{100 * WITHIN:g} %", (1, WITHIN), xytext=(-3, 3), xycoords=("axes fraction", "data"),
@@ -152,7 +154,7 @@ def plot_damage(found: Readaptation, ax: Axes | None = None) -> Axes:
     r"""Draw what re-training costs on the undisturbed data, the method's and full fine-tuning's, against t.
 
     Dotted lines are the quadratic model, in which full fine-tuning always loses more (T4.R16).  Rings are
-    around the points where the method does; the grey area is rounding of the loss.
+    around the points where the method does; the grey area is rounding of the loss, where it reaches the axes.
 
     Args:
         found: one method under one disturbance.
@@ -167,8 +169,9 @@ def plot_damage(found: Readaptation, ax: Axes | None = None) -> Axes:
         ax.plot(found.t, rise, marker, linestyle="-", color=colour, markersize=5, linewidth=1.4, label=name)
     ends = [trace.quadratic for _, trace in both]
     lowest = float(found.t[0]) ** 2 * min(ends) / 10
-    ax.fill_between(found.t, lowest, np.maximum(rounding, lowest), color=_FLOOR, linewidth=0, zorder=0,
-                    label="rounding of the loss")  # fmt: skip
+    if np.any(rounding > lowest):
+        ax.fill_between(found.t, lowest, np.maximum(rounding, lowest), color=_FLOOR, linewidth=0, zorder=0,
+                        label="rounding of the loss")  # fmt: skip
     ax.plot([], [], ":", color=_INK, label="the quadratic model")
     more = found.peft.clean - found.full.clean > rounding
     if more.any():
@@ -179,7 +182,7 @@ def plot_damage(found: Readaptation, ax: Axes | None = None) -> Axes:
     ax.set(xscale="log", yscale="log", xlabel=_SHARE, ylim=(lowest, highest))
     ax.set_ylabel("rise of the loss on\nundisturbed data (nats)")
     end = f"for t < {found.flips_at:g}" if more.any() else "at every t"
-    ax.set_title(f"On clean data full fine-tuning loses more {end}")
+    ax.set_title(f"{found.disturbance}: on clean data\nfull fine-tuning loses more {end}")
     legend_below(ax, columns=2)
     return ax
 
@@ -232,6 +235,11 @@ def _span(values: Sequence[float]) -> str:
 def _at(values: Sequence[float]) -> str:
     span = _span(values)
     return f"between {span.replace(' to ', ' and ')}" if " to " in span else f"= {span}"
+
+
+def _sizes(count: int) -> list[float]:
+    """Of markers that are drawn one over the other: the first the largest, so that each is seen."""
+    return [min(5 + 2 * (count - 1 - at), 13.0) for at in range(count)]
 
 
 def _looks(count: int) -> list[tuple[str, str]]:

@@ -107,7 +107,7 @@ def plot_spectrum(
 
     Bars are the share of the eigenvalues in each quarter of a decade, from `curvature.spectral_density`;
     negative ones, by their size, are hatched.  Eigenvalues with proved intervals are marked above the bars,
-    as wide as the intervals are.
+    as wide as the intervals are; at what height means nothing.
 
     Args:
         density: of the spectrum, exact or estimated.
@@ -139,6 +139,8 @@ def plot_spectrum(
         ylim=(_DEEP, 10),
         xlabel="eigenvalue of the Hessian (nats per squared weight)",
     )
+    ax.set_yticks([10.0**power for power in range(-5, 1)])  # above 1, where no share is, stand the marks
+    ax.set_yticks([], minor=True)
     ax.set_ylabel("share of the eigenvalues\nin a quarter of a decade")
     top = float(nodes[shown].max())
     above = float(weights[nodes > top / 100].sum())
@@ -167,5 +169,5 @@ def _marks(ax: Axes, pairs: Eigenpairs, height: float, name: str, look: dict[str
     """Eigenvalues with their intervals, at a height above the bars."""
     ends = np.stack([pairs.values - pairs.lower, pairs.upper - pairs.values])
     count = len(pairs.values)
-    label = f"the {count} {name}, each ± {pairs.radius:.0e}"
+    label = f"the {count} {name}, each ± {pairs.radius:.0e}\n(their height means nothing)"
     ax.errorbar(np.abs(pairs.values), np.full(count, height), xerr=ends, markersize=5, label=label, **look)

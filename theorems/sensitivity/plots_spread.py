@@ -64,7 +64,7 @@ def plot_spreads(
         highest = max(highest, float(density.max()))
         ax.plot(at, density, color=colour, linestyle=line, linewidth=1.6, label=_described(one))
     ax.set_ylim(highest / _DEPTH, 2 * highest)
-    ax.set(yscale="log", xlim=(-edge, edge), xlabel="increment $\\delta_i$ (units of the weights)")
+    ax.set(yscale="log", xlim=(-edge, edge), xlabel="increment $\\Delta\\theta_i$ (units of the weights)")
     ax.set_ylabel("density (per unit of the weights)")
     order = sorted(moved.values(), key=lambda one: one.sd)
     ax.set_title(
@@ -82,7 +82,8 @@ def plot_frozen(
 ) -> Axes:
     """Draw by how much each method loses more than full fine-tuning, disturbance by disturbance.
 
-    Right of the line full fine-tuning is the more robust.  Bars go two standard errors to each side.
+    Right of the line full fine-tuning is the more robust.  Bars go two standard errors to each side; the
+    title and the legend count what is beyond five.
 
     Args:
         results: of one method or several, as `robustness` gives them, under the same disturbances.
@@ -113,7 +114,7 @@ def plot_frozen(
     total = len(results) * len(names)
     ax.set_title(
         f"More lost than by full in {more} of {total} comparisons, less in {less}\n"
-        f"(by over {ERRORS} standard errors)"
+        f"(counted beyond {ERRORS} standard errors; bars are ± {_BAR})"
     )
     legend_below(ax, drop=0.2)
     return ax
