@@ -135,6 +135,8 @@ def test_curves_draw_means_t_intervals_and_laws():
     (law,) = [one for one in lines(ax, "-") if len(one.get_xdata()) == 200]
     np.testing.assert_allclose(law.get_ydata(), 0.1 + 40 / law.get_xdata(), rtol=0.1)
     assert ax.get_title() == "1 of 1 learning curves follow a power law"
+    told = plots.plot_curves({"full": FULL}, task="noisy labels").get_title()
+    assert told == "1 of 1 learning curves follow a power law\n(noisy labels)"
 
 
 def test_methods_stand_beside_each_other_around_the_size():
@@ -231,7 +233,7 @@ def test_where_full_fine_tuning_gains_nothing_there_is_no_ratio():
     ax = plots.plot_gains(gains(FLAT, CROSSING, d=64, k=4))
     assert ax.get_title() == "no gain of full fine-tuning is established; k/d = 0.062"
     assert not [one for one in ax.containers if len(one[0].get_xdata())]
-    assert "not drawn: 4 of 4" in texts(ax)
+    assert "not drawn: 4 of 4, no gain of full fine-tuning\nis established there, so no ratio" in texts(ax)
 
 
 def test_complexities_stand_at_their_predictions():
@@ -257,6 +259,10 @@ def test_risks_are_exact_and_broken_at_the_poles():
     np.testing.assert_allclose(peft, [(n, 1.5 * (n - 1) / (n - 3)) for n in range(4, 55)])
     strips = [(one.get_x(), one.get_x() + one.get_width()) for one in ax.patches[:2]]
     assert strips == [(9, 11), (1, 3)]
+    assert {"full fine-tuning: no finite risk\nat N = 9 to 11", "PEFT: no finite risk\nat N = 1 to 3"} <= {
+        *texts(ax)
+    }
+    assert [one.get_hatch() for one in ax.patches[:2]] == ["", "///"]
     (star,) = [one for one in ax.collections if str(one.get_label()).startswith("crossover")]
     np.testing.assert_allclose(star.get_offsets(), [(27, 13 / 8)])
     assert ax.get_title() == "Beyond its pole, full fine-tuning is better from N = 28 on"

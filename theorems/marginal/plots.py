@@ -39,7 +39,12 @@ _BETTER = {1: "PEFT better", -1: f"{FULL} better"}
 
 
 def plot_curves(
-    curves: Curves, ax: Axes | None = None, *, confidence: float = 0.95, unit: str = "nats"
+    curves: Curves,
+    ax: Axes | None = None,
+    *,
+    confidence: float = 0.95,
+    unit: str = "nats",
+    task: str | None = None,
 ) -> Axes:
     r"""Draw learning curves with intervals over seeds, their laws, and where full fine-tuning crosses.
 
@@ -53,6 +58,7 @@ def plot_curves(
         ax: where to draw; None makes a new figure.
         confidence: of each interval, and of what is established.
         unit: of the loss.
+        task: what was learned, for the title.
 
     Raises:
         ValueError: no curve, one with a single seed, one that is not paired with that of full fine-tuning,
@@ -76,7 +82,8 @@ def plot_curves(
     for (name, one), hatch in zip(found.items(), cycle(_HATCHES), strict=False):
         if one.found:
             _crossing(ax, name, one, hatch, fits[_KEY])
-    ax.set(xlabel=EXAMPLES, ylabel=f"test loss ({unit})", title=_crossed(found, fits))
+    ax.set(xlabel=EXAMPLES, ylabel=f"test loss ({unit})")
+    ax.set_title(_crossed(found, fits) + (f"\n({task})" if task else ""))
     ax.set_xscale("log")
     ax.set_yscale("log", nonpositive="clip")
     plain(ax.xaxis)
@@ -155,7 +162,8 @@ def plot_gains(found: Gains, ax: Axes | None = None, *, name: str = "PEFT") -> A
         label = f"$(1 + b^2/\\sigma^2)k/d$ = {found.model:.2g} ({_ends(found.model_interval)})"
         ax.axhline(found.model, color=COLOURS[0], linestyle="-", linewidth=1.4, label=label)
     if missing := len(steps) - len(known):
-        ax.plot([], [], " ", label=f"not drawn: {missing} of {len(steps)}")
+        why = f"no gain of {FULL}\nis established there, so no ratio"
+        ax.plot([], [], " ", label=f"not drawn: {missing} of {len(steps)}, {why}")
     ax.set(xscale="log", xlabel=EXAMPLES, xlim=(whole.first / 1.1, whole.last * 1.1))
     ax.set_ylabel(f"gain of {name} over that of {FULL}\n(a ratio, per example)")
     told = "no gain of full fine-tuning is established"

@@ -39,9 +39,9 @@ def plot_risks(
 ) -> Axes:
     r"""Draw the exact risks of both classes against N, with their poles and the crossover.
 
-    A class of p coefficients has no finite risk at N = p − 1, p and p + 1, a grey strip.  Left of it the fit
-    has least norm; those risks need to know $\|\theta^*\|$ and isotropic inputs.  Markers are Monte Carlo
-    means with bars of five standard errors to each side.
+    A class of p coefficients has no finite risk at N = p − 1, p and p + 1, a grey strip, hatched for PEFT.
+    Left of it the fit has least norm; those risks need to know $\|\theta^*\|$ and isotropic inputs.  Markers
+    are Monte Carlo means with bars of five standard errors to each side.
 
     Args:
         model: the regression.
@@ -69,7 +69,7 @@ def plot_risks(
         zip(rows, looks(rows), strict=True)
     ):
         p = curve.parameters
-        ax.axvspan(max(p - 1, 0.8), p + 1, color=BAND, linewidth=0, zorder=0)
+        _pole(ax, name, p, "///" if column else "")
         label = f"{name}: p = {p}"
         for sizes, risks in _branches(curve, known, last):
             ax.plot(sizes, risks, style, color=colour, linewidth=1.6, label=label)
@@ -82,7 +82,6 @@ def plot_risks(
     if simulated is not None or interpolated:
         ax.errorbar([], [], [], fmt="o", color=INK, markerfacecolor="white", capsize=3,
                     label=f"Monte Carlo ± {ERRORS} standard errors")  # fmt: skip
-    ax.axvspan(np.nan, np.nan, color=BAND, label="no finite risk: N = p − 1 to p + 1")
     if model.bias and (at := float(model.crossover)) <= last:
         risk = float(model.full.variance) * (at - 1) / (at - model.d - 1)
         star = f"crossover, N* = {at:.4g}"
@@ -137,6 +136,21 @@ def plot_ratio(
     plain(ax.yaxis)
     legend_below(ax, columns=2)
     return ax
+
+
+def _pole(ax: Axes, name: str, p: int, hatch: str) -> None:
+    """Where a class has no finite risk; the other one may have one there."""
+    label = f"{name}: no finite risk\nat N = {max(p - 1, 1)} to {p + 1}"
+    ax.axvspan(
+        max(p - 1, 0.8),
+        p + 1,
+        facecolor=BAND,
+        edgecolor="0.75",
+        hatch=hatch,
+        linewidth=0,
+        zorder=0,
+        label=label,
+    )
 
 
 class _Branch(NamedTuple):
