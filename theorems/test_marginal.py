@@ -282,6 +282,10 @@ def test_ties_and_interpolation_by_hand():
     tie = Regression(2, 1, Fraction(1), Fraction(1), 4)
     assert tie.model.crossover == 4
     assert tie.risks == (3, 3)
+    worst = CLAIMS["T5.R6"].compare(tie).worst()
+    assert (worst.lhs, worst.rhs) == (3, 3), "what is shown are risks"
+    none = Regression(2, 1, Fraction(1), Fraction(0), 4)
+    assert judged("T5.R6", none).outcome is Outcome.HOLDS
     assert 4 in tie.neighbours
     turn = Interpolating(20, Fraction(1), Fraction(1), 15)
     assert turn.differences == [Fraction(1, 20), -Fraction(19, 12), -Fraction(23, 15)]

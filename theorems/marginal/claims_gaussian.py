@@ -51,8 +51,17 @@ def _gains_more(i: Regression) -> list[int]:
     return [int(peft > full) for full, peft in map(i.gains_at, i.far)]
 
 
-def _wins(i: Regression) -> list[int]:
-    return [int(full < peft) for full, peft in map(i.risks_at, i.neighbours)]
+def _peft_risks(i: Regression) -> list[Fraction]:
+    return [i.risks_at(n)[1] for n in i.neighbours]
+
+
+def _full_risks_and_lead(i: Regression, earlier: int = 0) -> list[Fraction]:
+    """R_full and what has the sign of N − N*; without b, where N* is infinite, that of −(d − k)σ²."""
+    star = i.bias * (i.model.crossover - earlier) if i.bias else (i.d - i.k) * i.noise
+    return [
+        i.risks_at(n)[0] + (n - 1) * (i.bias * n - star) / Fraction((n - i.d - 1) * (n - i.k - 1))
+        for n in i.neighbours
+    ]
 
 
 def _long_design() -> Design:
@@ -159,11 +168,14 @@ CLAIMS = (
             "Where full fine-tuning overtakes. More noise moves it up, a larger misspecification down; with "
             "b = 0 there is none. The paper sees LoRA ahead below 20 examples per class, both alike at 20 "
             "and full fine-tuning ahead above: of the same kind, but far below N = d + 2, where this begins. "
-            "Judged at the whole numbers next to N*, ties included."
+            "Judged at the whole numbers next to N*, ties included: R_peft is R_full plus a term with the "
+            "sign of N − N*."
         ),
-        compare=relation(_wins, "==", lambda i: [int(n > i.model.crossover) for n in i.neighbours]),
+        compare=relation(_peft_risks, "==", _full_risks_and_lead),
         exact=lambda: {
-            "σ² = b² = 1, d = 2, k = 1: a tie at N* = 4": Regression(2, 1, Fraction(1), Fraction(1), 4),
+            "σ² = b² = 1, d = 2, k = 1: a tie at N* = 4, both risks are 3": Regression(
+                2, 1, Fraction(1), Fraction(1), 4
+            ),
             "σ² = 2, b² = 3, d = 4, k = 2: N* = 19/3": Regression(4, 2, Fraction(2), Fraction(3), 7),
             "b = 0: no crossover": Regression(2, 1, Fraction(1), Fraction(0), 4),
         },
@@ -171,7 +183,7 @@ CLAIMS = (
         control=Control(
             "N*: less by one",
             exact=lambda: Regression(2, 1, Fraction(1), Fraction(1), 4),
-            compare=relation(_wins, "==", lambda i: [int(n > i.model.crossover - 1) for n in i.neighbours]),
+            compare=relation(_peft_risks, "==", lambda i: _full_risks_and_lead(i, 1)),
         ),
     ),
     Claim(

@@ -72,12 +72,13 @@ CLAIMS = (
         plain=(
             "An example is said to be worth k/d as much to PEFT. What PEFT cannot express acts on it as "
             "noise, and noise is what examples average out: without other noise they are worth nothing to "
-            "full fine-tuning and something to PEFT. Judged as 'at most k/d', which is the weaker reading."
+            "full fine-tuning and something to PEFT. Judged as 'at most k/d', which is the weaker reading, "
+            "and times d: d ΔR_peft ≤ k ΔR_full."
         ),
         compare=judged(lambda i: i.d * i.gains[1], "<=", lambda i: i.k * i.gains[0]),
         repaired_by=("T5.R4", "T5.R5"),
         exact=lambda: {
-            "σ = 0, b² = 1, d = 2, k = 1, N = 4: 1/6 against 0": noiseless(),
+            "σ = 0, b² = 1, d = 2, k = 1, N = 4: d times 1/6 against k times 0": noiseless(),
             "σ² = 1, b² = 9, d = 4, k = 1, N = 10": misspecified(),
             "E = √(p/N), d = 4, k = 1": SlowRate(4, 1, 4),
         },
