@@ -162,7 +162,7 @@ def plot_gains(found: Gains, ax: Axes | None = None, *, name: str = "PEFT") -> A
         label = f"$(1 + b^2/\\sigma^2)k/d$ = {found.model:.2g} ({_ends(found.model_interval)})"
         ax.axhline(found.model, color=COLOURS[0], linestyle="-", linewidth=1.4, label=label)
     if missing := len(steps) - len(known):
-        why = f"no gain of {FULL}\nis established there, so no ratio"
+        why = f"no gain\nof {FULL} is established"
         ax.plot([], [], " ", label=f"not drawn: {missing} of {len(steps)}, {why}")
     ax.set(xscale="log", xlabel=EXAMPLES, xlim=(whole.first / 1.1, whole.last * 1.1))
     ax.set_ylabel(f"gain of {name} over that of {FULL}\n(a ratio, per example)")
