@@ -19,13 +19,14 @@ from peftproof.theorems import curvature, sensitivity
 from peftproof.theorems.claims import Outcome
 from peftproof.theorems.ledger import Ledger
 from peftproof.theorems.report import Report
-from peftproof.theorems.sensitivity import descent, measured, observed, paths, tables, tangent
+from peftproof.theorems.sensitivity import measured, observed, tables
 from peftproof.theorems.sensitivity.instances.gaps import Gap
 from peftproof.theorems.sensitivity.instances.readaptations import Observed, Readapted
-from peftproof.theorems.sensitivity.own_optima import own_optimum
-from peftproof.theorems.sensitivity.readapt import readapt
+from peftproof.theorems.sensitivity.readaptation import descent, paths, tangent
+from peftproof.theorems.sensitivity.readaptation.own_optima import own_optimum
+from peftproof.theorems.sensitivity.readaptation.readapt import readapt
+from peftproof.theorems.sensitivity.readaptation.stationary import stationary
 from peftproof.theorems.sensitivity.softmax import RidgeSoftmax
-from peftproof.theorems.sensitivity.stationary import stationary
 from peftproof.theorems.verify import complaint, observed_evidence
 
 RIDGE = 1e-2

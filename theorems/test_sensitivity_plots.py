@@ -11,8 +11,8 @@ from matplotlib import pyplot as plt
 
 from peftproof.theorems import curvature, linalg
 from peftproof.theorems.sensitivity import plots, plots_numerics
-from peftproof.theorems.sensitivity.paths import Trace
-from peftproof.theorems.sensitivity.readaptation import Forms, Readaptation
+from peftproof.theorems.sensitivity.readaptation.paths import Trace
+from peftproof.theorems.sensitivity.readaptation.results import Forms, Readaptation
 
 T = np.logspace(-6, 0, 7)
 

@@ -27,9 +27,14 @@ from .forms import Corrected57, corrected_57, dual_gap, gauss_newton_gap
 from .frozen import Frozen, Robustness, robustness
 from .gap import ResidualGap, residual_gap
 from .laws import CleanDamage, DistanceBounds, GapLaw, clean_damage, distance_bounds, gap_law, kantorovich
-from .own_optima import OwnOptimum, OwnReadaptation, own_optimum
-from .readapt import readapt
-from .readaptation import Readaptation, Readaptations
+from .readaptation import (
+    OwnOptimum,
+    OwnReadaptation,
+    Readaptation,
+    Readaptations,
+    own_optimum,
+    readapt,
+)
 from .spread import Spread, spread, spreads
 
 __all__ = [

@@ -15,11 +15,11 @@ from .. import curvature
 from ..curvature.network import objective
 from .instances.either import Fact
 from .instances.readaptations import Measured, Observed, Pulled
-from .keeping import Found, kept
+from .readaptation.keeping import Found, kept
+from .readaptation.tangent import differential
 from .reduction import Reduced, reduced
 from .roots import CUTOFF, span
 from .softmax import RidgeSoftmax
-from .tangent import differential
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -35,10 +35,10 @@ from .instances.readaptations import (
 )
 from .instances.subspaces import Nested
 from .measured import gauss_newton_quadratic, heads, pulled
-from .own_optima import OwnReadaptation
-from .readapt import METHODS, RIDGE, SHIFTS, T
-from .readaptation import Readaptation
-from .study import Study
+from .readaptation.own_optima import OwnReadaptation
+from .readaptation.readapt import METHODS, RIDGE, SHIFTS, T
+from .readaptation.results import Readaptation
+from .readaptation.study import Study
 
 if TYPE_CHECKING:
     from ...models.disturbances import Disturbance

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..drawing import axes, legend_below
-from .readaptation import WITHIN, Readaptation
+from .readaptation.results import WITHIN, Readaptation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

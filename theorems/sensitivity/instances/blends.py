@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ... import linalg, rational
 from ...pasteable import Pasteable
 from ..gap import residual_gap
-from ..paths import limit
+from ..readaptation.paths import limit
 from .either import Fact
 from .gaps import Gap
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ... import linalg, rational
 from ...pasteable import Pasteable
 from .. import differences
-from ..paths import limit
+from ..readaptation.paths import limit
 from .blends import HALVINGS, continued, determinant
 from .either import Fact, lowest, pseudo_inverse, signs
 

@@ -10,8 +10,8 @@ from jaxtyping import Float
 
 from ...claims import MissingIngredient
 from ...pasteable import Pasteable
-from ..own_optima import OwnReadaptation
-from ..readaptation import Readaptation
+from ..readaptation.own_optima import OwnReadaptation
+from ..readaptation.results import Readaptation
 from ..reduction import Reduced
 from .either import Fact
 from .gaps import Gap

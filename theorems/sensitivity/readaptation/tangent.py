@@ -11,14 +11,14 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
-from .prepared import Dense
-from .readaptation import Forms
-from .reduction import Reduced, reduced
-from .roots import CUTOFF, Range, Triangular, span
+from ..prepared import Dense
+from ..reduction import Reduced, reduced
+from ..roots import CUTOFF, Range, Triangular, span
+from .results import Forms
 
 if TYPE_CHECKING:
-    from ...models.methods import Method, Reparameterization
-    from ...models.network import Network
+    from ....models.methods import Method, Reparameterization
+    from ....models.network import Network
 
 Directions = Float[np.ndarray, "d k"]
 

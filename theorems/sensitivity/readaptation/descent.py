@@ -19,7 +19,7 @@ import scipy.linalg
 from jax.tree_util import Partial
 from jaxtyping import Float
 
-from .. import linalg
+from ... import linalg
 
 MEMORY = 60
 """Pairs of steps and gradients that are remembered: together they cost less than a gradient of a network."""

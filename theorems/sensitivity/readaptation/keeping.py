@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...models.cache import Json
+from ....models.cache import Json
 
 if TYPE_CHECKING:
-    from ...models.cache import Cache
+    from ....models.cache import Cache
 
 Found = tuple[dict[str, np.ndarray], Json]
 

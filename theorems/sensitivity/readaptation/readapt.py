@@ -6,19 +6,19 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...models.disturbances import DISTURBANCES, Disturbance
-from ...models.methods import Method
-from ...models.methods import method as find_method
-from ...models.tasks import Split, Splits, Task
-from ..curvature import BUDGET
-from .readaptation import Readaptations
+from ....models.disturbances import DISTURBANCES, Disturbance
+from ....models.methods import Method
+from ....models.methods import method as find_method
+from ....models.tasks import Split, Splits, Task
+from ...curvature import BUDGET
+from .results import Readaptations
 from .study import Study
 from .tangent import linear
 
 if TYPE_CHECKING:
-    from ...models.cache import Cache
-    from ...models.network import Network
-    from ...models.tree import Params
+    from ....models.cache import Cache
+    from ....models.network import Network
+    from ....models.tree import Params
 
 T = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Shares of the disturbed data: from where the quadratic model is right to the disturbed data alone."""

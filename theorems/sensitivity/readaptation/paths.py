@@ -17,12 +17,12 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Float
 
-from ...models import derivatives
-from ...models.derivatives import Examples
-from .. import linalg
+from ....models import derivatives
+from ....models.derivatives import Examples
+from ... import linalg
+from ..prepared import Dense
+from ..roots import Triangular
 from . import descent
-from .prepared import Dense
-from .roots import Triangular
 
 Vector = Float[np.ndarray, " d"]
 Steps = Float[np.ndarray, " T"]

@@ -18,19 +18,19 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 from jaxtyping import Float
 
-from ...models import derivatives
-from ...models.pulled_back import PulledBackLoss
-from .. import curvature, linalg
+from ....models import derivatives
+from ....models.pulled_back import PulledBackLoss
+from ... import curvature, linalg
+from ..instances.either import Fact
 from . import descent
-from .instances.either import Fact
 from .paths import Coordinates, Trace, at_zero, value
 
 if TYPE_CHECKING:
-    from ...models.methods import Method
-    from ...models.methods.base import Phi
-    from ...models.network import Network
-    from ...models.tasks import Split
-    from ..curvature import PulledBack
+    from ....models.methods import Method
+    from ....models.methods.base import Phi
+    from ....models.network import Network
+    from ....models.tasks import Split
+    from ...curvature import PulledBack
 
 _CUT = 1e-9
 """Relative to the largest eigenvalue: what is smaller counts as a direction that g does not move in."""

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from .instances.either import Fact
+from ..instances.either import Fact
+from ..reduction import Reduced
 from .paths import Trace, at_zero
-from .reduction import Reduced
 
 Steps = Float[np.ndarray, " T"]
 _CLEAR = 10

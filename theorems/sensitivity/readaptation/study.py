@@ -16,32 +16,32 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ...models import derivatives
-from ...models.cache import Json, digest, environment
-from ...models.derivatives import NetworkLoss
-from ...models.finetuning import code_of, settings_of
-from ...models.methods import Full
-from .. import memo
-from ..curvature import BUDGET
-from ..curvature.network import objective
+from ....models import derivatives
+from ....models.cache import Json, digest, environment
+from ....models.derivatives import NetworkLoss
+from ....models.finetuning import code_of, settings_of
+from ....models.methods import Full
+from ... import memo
+from ...curvature import BUDGET
+from ...curvature.network import objective
+from ..prepared import Dense
+from ..reduction import Reduced, reduced
+from ..roots import CUTOFF, span
 from . import paths, tangent
 from .keeping import Found, kept
 from .own_optima import OwnOptimum, OwnReadaptation, own_optimum
 from .paths import Coordinates, Mixture, Trace
-from .prepared import Dense
-from .readaptation import Forms, Readaptation, lowered
-from .reduction import Reduced, reduced
-from .roots import CUTOFF, span
+from .results import Forms, Readaptation, lowered
 from .stationary import Hessian, Say, Stationary, stationary
 
 if TYPE_CHECKING:
-    from ...models.cache import Cache
-    from ...models.disturbances import Disturbance
-    from ...models.methods import Method
-    from ...models.methods.base import Phi
-    from ...models.network import Network
-    from ...models.tasks import Split
-    from ...models.tree import Params
+    from ....models.cache import Cache
+    from ....models.disturbances import Disturbance
+    from ....models.methods import Method
+    from ....models.methods.base import Phi
+    from ....models.network import Network
+    from ....models.tasks import Split
+    from ....models.tree import Params
 
 LARGEST = 200
 """Methods with at most so many parameters keep their tilted quadratic, as a small one."""

@@ -17,19 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ...models import derivatives, tree
-from ...models.derivatives import Examples, NetworkLoss
-from .. import curvature, linalg
-from ..curvature import BUDGET, Curvature, Definiteness
-from ..curvature.network import objective
+from ....models import derivatives, tree
+from ....models.derivatives import Examples, NetworkLoss
+from ... import curvature, linalg
+from ...curvature import BUDGET, Curvature, Definiteness
+from ...curvature.network import objective
+from ..instances.either import Fact
+from ..roots import Triangular, root
 from . import descent
-from .instances.either import Fact
-from .roots import Triangular, root
 
 if TYPE_CHECKING:
-    from ...models.network import Network
-    from ...models.tasks import Split
-    from ...models.tree import Params
+    from ....models.network import Network
+    from ....models.tasks import Split
+    from ....models.tree import Params
 
 Say = Callable[[str], None]
 Vector = Float[np.ndarray, " d"]
