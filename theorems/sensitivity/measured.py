@@ -13,7 +13,7 @@ from ...models.methods import LoRA
 from ...models.tasks import Split
 from .. import curvature
 from ..curvature.network import objective
-from .instances.either import Fact
+from .fact import Fact
 from .instances.readaptations import Measured, Observed, Pulled
 from .readaptation.keeping import Found, kept
 from .readaptation.tangent import differential

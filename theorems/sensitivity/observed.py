@@ -20,7 +20,7 @@ from ...models.mlp import MLPConfig
 from ...models.transformer import TransformerConfig
 from .. import memo
 from ..claims import MissingIngredient
-from .instances.either import Fact
+from .fact import Fact
 from .instances.readaptations import (
     Damaged,
     Ended,

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from ... import linalg, rational
 from ...pasteable import Pasteable
+from ..fact import Fact
 from ..gap import residual_gap
 from ..readaptation.paths import limit
-from .either import Fact
 from .gaps import Gap
 
 HALVINGS = tuple(2.0**-n for n in range(12, 5, -1))

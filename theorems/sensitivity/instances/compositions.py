@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ... import linalg, rational
 from ...pasteable import Pasteable
 from .. import differences
-from .either import Fact
+from ..fact import Fact
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -5,22 +5,10 @@ In floating point a singular value counts as 0 where rounding can have made it o
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import numpy as np
 
 from ... import linalg, rational
-
-
-class Fact(NamedTuple):
-    """Whether a hypothesis is met on an instance, and what it was seen by; what an `Assumption` returns."""
-
-    met: bool
-    shown: Any
-
-    def __bool__(self) -> bool:
-        """Whether it is met."""
-        return bool(self.met)
+from ..fact import Fact
 
 
 def lowest(H: np.ndarray, u: np.ndarray) -> np.ndarray | None:

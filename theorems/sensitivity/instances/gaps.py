@@ -12,9 +12,10 @@ import sympy
 from hypothesis import strategies as st
 
 from ... import linalg, rational
+from ..fact import Fact
 from ..forms import dual_gap
 from ..gap import residual_gap
-from .either import Fact, in_range, length, lowest, pseudo_inverse
+from .either import in_range, length, lowest, pseudo_inverse
 from .matrices import squared
 from .ordered import Ordered
 from .residuals import Residuals

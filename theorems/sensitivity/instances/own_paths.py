@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from ... import linalg, rational
 from ...pasteable import Pasteable
 from .. import differences
+from ..fact import Fact
 from ..readaptation.paths import limit
 from .blends import HALVINGS, continued, determinant
-from .either import Fact, lowest, pseudo_inverse, signs
+from .either import lowest, pseudo_inverse, signs
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -10,10 +10,10 @@ from jaxtyping import Float
 
 from ...claims import MissingIngredient
 from ...pasteable import Pasteable
+from ..fact import Fact
 from ..readaptation.own_optima import OwnReadaptation
 from ..readaptation.results import Readaptation
 from ..reduction import Reduced
-from .either import Fact
 from .gaps import Gap
 
 Each = Float[np.ndarray, " n"]

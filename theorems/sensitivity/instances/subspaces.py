@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ... import linalg, rational
 from ...pasteable import Pasteable
+from ..fact import Fact
 from ..forms import gauss_newton_gap
-from .either import Fact
 from .gaps import Gap
 from .matrices import exact_rank
 from .tilted import Tilted

@@ -16,7 +16,8 @@ import sympy
 
 from ... import linalg, rational
 from ...pasteable import Pasteable
-from .either import Fact, cut, in_range, length, lowest, pseudo_inverse, signs, solve
+from ..fact import Fact
+from .either import cut, in_range, length, lowest, pseudo_inverse, signs, solve
 from .products import Products
 
 

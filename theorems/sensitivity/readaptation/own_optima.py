@@ -21,7 +21,7 @@ from jaxtyping import Float
 from ....models import derivatives
 from ....models.pulled_back import PulledBackLoss
 from ... import curvature, linalg
-from ..instances.either import Fact
+from ..fact import Fact
 from . import descent
 from .paths import Coordinates, Trace, at_zero, value
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ..instances.either import Fact
+from ..fact import Fact
 from ..reduction import Reduced
 from .paths import Trace, at_zero
 

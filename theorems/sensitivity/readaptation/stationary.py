@@ -22,7 +22,7 @@ from ....models.derivatives import Examples, NetworkLoss
 from ... import curvature, linalg
 from ...curvature import BUDGET, Curvature, Definiteness
 from ...curvature.network import objective
-from ..instances.either import Fact
+from ..fact import Fact
 from ..roots import Triangular, root
 from . import descent
 
