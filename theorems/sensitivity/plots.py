@@ -239,7 +239,7 @@ def _at(values: Sequence[float]) -> str:
 
 def _sizes(count: int) -> list[float]:
     """Of markers that are drawn one over the other: the first the largest, so that each is seen."""
-    return [min(5 + 2 * (count - 1 - at), 13.0) for at in range(count)]
+    return [min(6 + 1.5 * (count - 1 - at), 12.0) for at in range(count)]
 
 
 def _looks(count: int) -> list[tuple[str, str]]:
