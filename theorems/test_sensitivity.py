@@ -14,8 +14,8 @@ from peftproof.theorems import linalg, rational
 from peftproof.theorems.claims import Outcome, Source
 from peftproof.theorems.sensitivity import (
     claims_printed,
-    claims_proof,
-    claims_squares,
+    claims_printed_difference,
+    claims_printed_squares,
     claims_words,
     differences,
 )
@@ -29,7 +29,7 @@ from peftproof.theorems.sensitivity.instances.trainings import Training
 from peftproof.theorems.verify import complaint, control_evidence, exact_evidence
 
 F = Fraction
-MODULES = (claims_printed, claims_proof, claims_squares, claims_words)
+MODULES = (claims_printed, claims_printed_difference, claims_printed_squares, claims_words)
 CLAIMS = {claim.id: claim for module in MODULES for claim in module.CLAIMS}
 COMPARED = [claim for claim in CLAIMS.values() if claim.compare is not None]
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))

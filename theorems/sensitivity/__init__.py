@@ -13,10 +13,10 @@ from . import (
     claims_laws,
     claims_path,
     claims_printed,
-    claims_proof,
+    claims_printed_difference,
+    claims_printed_squares,
     claims_robustness,
     claims_slips,
-    claims_squares,
     claims_words,
     plots,
     plots_numerics,
@@ -73,8 +73,8 @@ TITLE = "Theorem 4 (sensitivity): what does a disturbance cost, and whom?"
 TABLES = (tables.readaptation_table, tables.forms_table, tables.own_table)
 CLAIMS = (
     *claims_printed.CLAIMS,
-    *claims_proof.CLAIMS,
-    *claims_squares.CLAIMS,
+    *claims_printed_difference.CLAIMS,
+    *claims_printed_squares.CLAIMS,
     *claims_words.CLAIMS,
     *claims_gap.CLAIMS,
     *claims_forms.CLAIMS,

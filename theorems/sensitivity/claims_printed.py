@@ -92,9 +92,7 @@ CLAIMS = (
             "occur."
         ),
         compare=balance(
-            lambda i: (i.least_peft,),
-            "==",
-            lambda i: (i.parallel_restricted / 2, i.orthogonal_slope),
+            lambda i: (i.least_peft,), "==", lambda i: (i.parallel_restricted / 2, i.orthogonal_slope)
         ),
         assumes=(definite,),
         repaired_by=("T4.R2",),

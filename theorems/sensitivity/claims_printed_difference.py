@@ -1,4 +1,4 @@
-r"""Theorem 4's printed proof, (52) to (58), line by line; `claims_squares` has the rest.
+r"""Theorem 4's printed proof, (52) to (58), line by line; `claims_printed_squares` has the rest.
 
 Where the types do not fit, $\epsilon_\parallel^T H_\Phi^+ \epsilon_\parallel$ is read as
 $\epsilon_\parallel^T P H_\Phi^+ P^T \epsilon_\parallel$ (T4.53 judges the letter of it), and
