@@ -21,7 +21,8 @@ from peftproof.theorems.ledger import Ledger
 from peftproof.theorems.report import Report
 from peftproof.theorems.sensitivity import measured, observed, tables
 from peftproof.theorems.sensitivity.instances.gaps import Gap
-from peftproof.theorems.sensitivity.instances.readaptations import Observed, Readapted
+from peftproof.theorems.sensitivity.instances.networks import Observed
+from peftproof.theorems.sensitivity.instances.readaptations import Readapted
 from peftproof.theorems.sensitivity.readaptation import descent, paths, tangent
 from peftproof.theorems.sensitivity.readaptation.own_optima import own_optimum
 from peftproof.theorems.sensitivity.readaptation.readapt import readapt

@@ -14,7 +14,7 @@ from ...models.tasks import Split
 from .. import curvature
 from ..curvature.network import objective
 from .fact import Fact
-from .instances.readaptations import Measured, Observed, Pulled
+from .instances.networks import Measured, Observed, Pulled
 from .readaptation.keeping import Found, kept
 from .readaptation.tangent import differential
 from .reduction import Reduced, reduced

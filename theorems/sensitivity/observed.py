@@ -21,18 +21,8 @@ from ...models.transformer import TransformerConfig
 from .. import memo
 from ..claims import MissingIngredient
 from .fact import Fact
-from .instances.readaptations import (
-    Damaged,
-    Ended,
-    Measured,
-    Observed,
-    OwnReadapted,
-    Pulled,
-    Readapted,
-    Refused,
-    Rises,
-    Unregularised,
-)
+from .instances.networks import Measured, Observed, Pulled, Unregularised
+from .instances.readaptations import Damaged, Ended, OwnReadapted, Readapted, Refused, Rises
 from .instances.subspaces import Nested
 from .measured import gauss_newton_quadratic, heads, pulled
 from .readaptation.own_optima import OwnReadaptation

@@ -9,6 +9,6 @@ Hessians of tiny models.
 
 Beyond quadratics: `convex` and `logistic` losses after a disturbance, `landscapes` with many minima,
 `lowranks` with the best update of a rank, `blends`: losses that turn into others, `own_paths`: methods that
-start at their own optimum there.  Of networks: `frozen_pairs` on disturbed data, `readaptations`: what was
-measured.
+start at their own optimum there.  Of networks: `frozen_pairs` on disturbed data, `networks`: what was
+measured at one point, `readaptations`: what training again left.
 """
