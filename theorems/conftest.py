@@ -20,6 +20,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 settings.register_profile(
     "peftproof",
+    max_examples=60,  # the claims themselves are searched with more, in test_ledger
     deadline=None,
     derandomize="CI" in os.environ,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
