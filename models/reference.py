@@ -28,8 +28,8 @@ from .transformer import TransformerConfig, transformer
 
 METHODS = ("full", "head", "lora-r1", "lora-r4", "bitfit", "ia3")
 """The methods that a reference network is fine-tuned with, where they apply, unless it has its own."""
-WIDER = ("full", "head", "lora-r2", "bitfit", "ia3")
-"""Those of a network on which each rank is costly: sweeps have more of them."""
+FEWER = ("full", "head", "lora-r2", "bitfit", "ia3")
+"""With a single rank: of networks that take long to judge, or whose ranks are swept."""
 RANKS = (1, 2, 3, 4, 6, 8, 12, 16)
 """The ranks of a sweep over reference networks."""
 CURVED = ("full", "lora-r1", "bitfit")
@@ -155,7 +155,7 @@ REFERENCES: dict[str, Reference] = {
             sweeping=_MLP_SWEEP,
             # A large step lets the new head grow beyond the range in which it shows that equation 6 fails.
             learning_rates=_MLP_RATES | {"head": (3e-4, 1e-3, 3e-3)},
-            methods=tuple(name for name in WIDER if name != "bitfit"),
+            methods=tuple(name for name in FEWER if name != "bitfit"),
             others=("serial-adapter-4",),
         ),
         Reference(
@@ -170,7 +170,7 @@ REFERENCES: dict[str, Reference] = {
             sweeping=_TRANSFORMER_SWEEP,
             curving=_TRANSFORMER_CURVE,
             learning_rates=_TRANSFORMER_RATES,
-            methods=WIDER,  # each compiles anew the attack on its bound
+            methods=FEWER,  # each compiles anew the attack on its bound
             others=("prefix-4", "s4"),
         ),
     )

@@ -53,7 +53,9 @@ def main() -> None:
 @click.option("--theorem", "theorems", multiple=True, help="Only this theorem (may be repeated).")
 @click.option("--network", "networks", multiple=True, help="Only this reference network (may be repeated).")
 @click.option("--method", "methods", multiple=True, help="Only this method, e.g. lora-r4 (may be repeated).")
-@click.option("--seeds", type=click.IntRange(1, 100), help="How many seeds to train with.")
+@click.option(
+    "--seeds", type=click.IntRange(1, 100), help="How many seeds to train with; 1, or 5 with --full."
+)
 @click.option("--full", is_flag=True, help="Every network, method and seed, and a longer search.")
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the records here."

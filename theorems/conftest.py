@@ -72,6 +72,27 @@ def picture_rules():
 
 
 @pytest.fixture(scope="session")
+def pixels():
+    """Ninety images of 3 × 3 pixels in three classes, linear but for noise."""
+    import numpy as np
+
+    from peftproof.models.tasks import from_arrays
+
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=(90, 9))
+    y = ((x - 0.5) @ rng.normal(size=(9, 3)) * 3 + 0.5 * rng.normal(size=(90, 3))).argmax(axis=1)
+    return from_arrays(new=(x, y), name="pixels")
+
+
+@pytest.fixture(scope="session")
+def smooth():
+    """A tanh network for them, of a few dozen parameters."""
+    from peftproof.models.mlp import MLPConfig, mlp
+
+    return mlp(MLPConfig((9, 5, 3), activation="tanh"), jax.random.key(0), name="small").astype("float64")
+
+
+@pytest.fixture(scope="session")
 def small_sweeps():
     """A small sweep along each axis that claims speak of, trained once and cached."""
     from peftproof.models import reference

@@ -10,8 +10,12 @@ from jaxtyping import Float
 
 from .. import linalg
 from .definite import definiteness
+from .lanczos import CHANCE
 from .operator import Curvature, require_curvature
 from .solving import CUTOFF, MOST, RELATIVE, SINGULAR, solve
+
+IMAGES = 8
+"""Products with random vectors from which the size of a matrix is bounded that is too large to be formed."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -104,14 +108,21 @@ def quadratic_form(
 
 
 def _size(curvature: Curvature) -> float:
-    r"""$\|A\|_F$, enlarged; beyond the budget three times $\|A v\|$ for one v whose entries are random signs.
+    r"""At least $\|A\|_F$; beyond the budget except with probability `CHANCE`.
 
-    The mean of $\|A v\|^2$ is $\|A\|_F^2$.
+    For a Gaussian v and $s^2 = 1/(1 + 2\lambda)$,
+
+    $$P(\|A v\| \le s \|A\|_F) \le e^{\lambda s^2} \prod_i (1 + 2\lambda w_i)^{-1/2} \le \sqrt e\, s,$$
+
+    where $w_i$ is the share of a squared singular value in their sum $\|A\|_F^2$: by Markov, and since
+    $\prod_i (1 + 2\lambda w_i) \ge 1 + 2\lambda$.  So the longest of n images is shorter than that with
+    probability at most $(\sqrt e\, s)^n$.
     """
     if curvature.dense:
         return linalg.frobenius(curvature.matrix()) * (1 + linalg.gamma(curvature.d**2 + 8))
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=curvature.d)
-    return 3 * linalg.frobenius(curvature.product(signs))
+    drawn = np.random.default_rng(0).normal(size=(IMAGES, curvature.d))
+    longest = max(linalg.frobenius(curvature.product(v)) for v in drawn)
+    return longest * math.sqrt(math.e) / CHANCE ** (1 / IMAGES)
 
 
 def _cut(curvature: Curvature, u: Float[np.ndarray, " d"], cutoff: float) -> PseudoForm:

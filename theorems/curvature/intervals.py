@@ -68,7 +68,7 @@ def _radius(
         return math.inf
     back = vectors * small if small.ndim == 1 else vectors @ small
     size = float(np.linalg.norm(small)) * (1 + linalg.gamma(small.size + 8))
-    away = linalg.gamma(c + 2) * (_frobenius(images) + _frobenius(vectors) * size)
+    away = linalg.gamma(c + 2) * (linalg.frobenius(images) + linalg.frobenius(vectors) * size)
     away += math.sqrt(c) * rounding * (1 + delta)
     radius = (_norm(images - back) + away + 2 * delta * size) / (1 - delta)
     return radius * (1 + linalg.gamma(64))
@@ -82,13 +82,8 @@ def gram(vectors: Float[np.ndarray, "d c"]) -> tuple[Float[np.ndarray, "c c"], f
     rows = math.isqrt(len(vectors)) + 1
     starts = range(0, len(vectors), rows)
     total = sum(vectors[at : at + rows].T @ vectors[at : at + rows] for at in starts)
-    error = linalg.gamma(rows + len(starts)) * _frobenius(vectors) ** 2
+    error = linalg.gamma(rows + len(starts)) * linalg.frobenius(vectors) ** 2
     return total, error * (1 + linalg.gamma(vectors.size + 8))
-
-
-def _frobenius(matrix: Float[np.ndarray, "m n"]) -> float:
-    """On one thread: those that `np.linalg.norm` wakes here spin for a while and slow what comes next."""
-    return math.sqrt(float(np.einsum("ij,ij->", matrix, matrix)))
 
 
 def _norm(matrix: Float[np.ndarray, "m n"]) -> float:

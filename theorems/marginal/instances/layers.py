@@ -17,7 +17,7 @@ from ...pasteable import Pasteable
 from ...rademacher import Ball, enumerated, lower_bound, ratio_bounds, upper_bound
 from .kernels import ENTRY
 
-_TURNS = 8
+_TURNS = 32
 
 
 def sign_matrices(rows: int, outputs: int) -> np.ndarray:

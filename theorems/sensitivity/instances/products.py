@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 
-class Products:
+class Products(ABC):
     r"""Steps, values and quadratic forms of $q(D) = (g + \varepsilon)^T D + \frac12 D^T H D$.
 
     A base class: no matrix is asked for, so that it serves three parameters in fractions and thousands in
@@ -29,17 +30,17 @@ class Products:
     disturbance: np.ndarray
     parallel: np.ndarray
 
+    @abstractmethod
     def times(self, x: np.ndarray) -> np.ndarray:
         """H x."""
-        raise NotImplementedError
 
+    @abstractmethod
     def solved(self, x: np.ndarray) -> np.ndarray:
         """H⁻¹ x."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answered(self, x: np.ndarray) -> np.ndarray:
         """P H_Φ⁺ Pᵀ x: minus the step of PEFT against a tilt x."""
-        raise NotImplementedError
 
     @property
     def d(self) -> int:
